@@ -11,18 +11,21 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"meshc.dev/meshc/internal/programs"
 )
 
 // An interrupt ends the story with exit code 130, at any moment, and nothing of it stays:
 // no file, no process. The story itself is told by make demo-k8s.
 func TestAnInterruptLeavesNothingBehind(t *testing.T) {
 	bin := t.TempDir()
-	for _, args := range [][]string{{"build", "-o", bin + string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent"}, {"build", "-o", filepath.Join(bin, "demo"), "."}} {
-		cmd := exec.CommandContext(t.Context(), "go", args...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	if err := programs.Into(t.Context(), bin); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(bin, "demo"), ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	for _, moment := range []string{"Everything is in", "apply -f apps.yaml"} {
 		t.Run(moment, func(t *testing.T) { interrupt(t, bin, moment) })

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/programs"
 )
 
 const top = "../.."
@@ -101,8 +101,8 @@ func withPrograms(run func() int) (int, error) {
 	}
 	defer os.RemoveAll(bin)
 	*built = bin
-	if out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("building the programs: %w\n%s", err, out)
+	if err := programs.Into(context.Background(), bin); err != nil {
+		return 0, err
 	}
 	envoy, err := envoybin.Find(context.Background(), envoybin.Options{Download: true})
 	if err != nil {

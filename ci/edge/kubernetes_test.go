@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,6 +24,7 @@ import (
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/internal/kubetest"
 	"meshc.dev/meshc/internal/kubetest/node"
+	"meshc.dev/meshc/internal/programs"
 	"meshc.dev/meshc/internal/proxypod"
 	"meshc.dev/meshc/internal/testca"
 )
@@ -107,13 +107,10 @@ func (c *cluster) build() (agent string) {
 			c.t.Fatal(err)
 		}
 	}
-	agent = filepath.Join(dir, "meshc-agent")
-	cmd := exec.CommandContext(c.t.Context(), "go", "build", "-o", agent, "meshc.dev/meshc/cmd/meshc-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		c.t.Fatalf("building the agent: %v\n%s", err, out)
+	if err := programs.Into(c.t.Context(), dir, "meshc-agent"); err != nil {
+		c.t.Fatal(err)
 	}
-	return agent
+	return filepath.Join(dir, "meshc-agent")
 }
 
 // apply applies the objects of a release, and what a server lays beside them.

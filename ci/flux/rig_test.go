@@ -21,6 +21,7 @@ import (
 	"meshc.dev/meshc/internal/githttp"
 	"meshc.dev/meshc/internal/kubetest"
 	"meshc.dev/meshc/internal/kubetest/flux"
+	"meshc.dev/meshc/internal/programs"
 )
 
 // root is the repository's top folder.
@@ -55,7 +56,9 @@ func start(t *testing.T) *rig {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	r := &rig{whole: t, t: t, dir: dir, meshc: filepath.Join(dir, "meshc"), gpg: filepath.Join(dir, "gpg")}
-	r.run(root, 0, "go", "build", "-o", r.meshc, "./cmd/meshc")
+	if err := programs.Into(t.Context(), dir, "meshc"); err != nil {
+		t.Fatal(err)
+	}
 	r.Cluster = kubetest.ForTest(t, kubetest.Options{})
 	r.flux = flux.ForTest(t, r.Cluster)
 	r.repositories()

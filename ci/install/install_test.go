@@ -22,6 +22,7 @@ import (
 	"meshc.dev/meshc/internal/install"
 	"meshc.dev/meshc/internal/kubetest"
 	"meshc.dev/meshc/internal/kubetest/node"
+	"meshc.dev/meshc/internal/programs"
 	"meshc.dev/meshc/webhook"
 )
 
@@ -163,10 +164,8 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	bin := filepath.Join(r.dir, "bin")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the programs: %v\n%s", err, out)
+	if err := programs.Into(t.Context(), bin); err != nil {
+		t.Fatal(err)
 	}
 	r.meshc = filepath.Join(bin, "meshc")
 	envoy, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})

@@ -20,6 +20,7 @@ import (
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/freeport"
 	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/internal/programs"
 	"meshc.dev/meshc/internal/testca"
 )
 
@@ -198,10 +199,7 @@ func (w *world) build() {
 	w.t.Helper()
 	bin := w.t.TempDir()
 	w.meshc, w.agent = filepath.Join(bin, "meshc"), filepath.Join(bin, "meshc-agent")
-	built, err := child.Run(w.t.Context(), child.Spec{Path: "go", Args: []string{"build", "-o", bin, "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent"}}, 0)
-	if err != nil || !built.OK() {
-		w.t.Fatalf("building: %s, %v", built.Stderr, err)
-	}
+	w.must(programs.Into(w.t.Context(), bin))
 	envoy, err := envoybin.Find(w.t.Context(), envoybin.Options{Download: true})
 	w.must(err)
 	w.envoy = envoy.Path

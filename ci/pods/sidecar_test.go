@@ -25,6 +25,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/programs"
 )
 
 type object = map[string]any
@@ -60,7 +61,9 @@ func newMesh(t *testing.T, files fstest.MapFS) *mesh {
 		command(t, "cp", bin.Path, m.envoy)
 	}
 	m.agent = filepath.Join(open(t), "meshc-agent")
-	command(t, "go", "build", "-o", m.agent, "meshc.dev/meshc/cmd/meshc-agent")
+	if err := programs.Into(t.Context(), filepath.Dir(m.agent), "meshc-agent"); err != nil {
+		t.Fatal(err)
+	}
 	return m
 }
 

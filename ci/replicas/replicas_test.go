@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,6 +38,7 @@ import (
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/freeport"
 	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/internal/programs"
 )
 
 const (
@@ -47,8 +47,8 @@ const (
 	patience    = time.Minute
 )
 
-// programs is the folder of meshc and meshc-agent, as users get them.
-var programs string
+// built is the folder of meshc and meshc-agent, as users get them.
+var built string
 
 // TestMain builds the programs once: linking them takes longer than most of a test.
 func TestMain(m *testing.M) {
@@ -66,9 +66,9 @@ func withPrograms(run func() int) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	programs = dir
-	if out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("building the programs: %w\n%s", err, out)
+	built = dir
+	if err := programs.Into(context.Background(), dir); err != nil {
+		return 0, err
 	}
 	return run(), nil
 }
@@ -92,7 +92,7 @@ type program struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Cluster: kubetest.ForTest(t, kubetest.Options{}), t: t, dir: t.TempDir(), bin: filepath.Join(programs, "meshc")}
+	w := &world{Cluster: kubetest.ForTest(t, kubetest.Options{}), t: t, dir: t.TempDir(), bin: filepath.Join(built, "meshc")}
 	w.must(w.Apply(t.Context(), `{apiVersion: v1, kind: Namespace, metadata: {name: meshc-system}}`,
 		`{apiVersion: v1, kind: Secret, metadata: {name: meshc-authority, namespace: meshc-system}}`,
 		`{apiVersion: v1, kind: Secret, metadata: {name: meshc-webhook, namespace: meshc-system}}`))
@@ -488,7 +488,7 @@ func (w *world) agent(account, token, pin string, servers ...string) *child.Chil
 	for _, s := range servers {
 		args = append(args, "--server", s)
 	}
-	c, err := child.Start(child.Spec{Path: filepath.Join(programs, "meshc-agent"), Args: append(args, "--", "--concurrency", "1", "-l", "error"), Dir: w.dir, Log: filepath.Join(w.dir, "agent.log"), Bound: true})
+	c, err := child.Start(child.Spec{Path: filepath.Join(built, "meshc-agent"), Args: append(args, "--", "--concurrency", "1", "-l", "error"), Dir: w.dir, Log: filepath.Join(w.dir, "agent.log"), Bound: true})
 	w.must(err)
 	w.t.Cleanup(func() { c.Stop(5 * time.Second) })
 	return c

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"meshc.dev/meshc/internal/gitrepo/gittest"
+	"meshc.dev/meshc/internal/programs"
 )
 
 // rootPackage and shop are the intent that changes start from.
@@ -60,11 +61,11 @@ findings contains {"id": "no-delete", "path": "service/shop/cart", "severity": "
 `
 )
 
-// programs are what is the same for all tests: the real meshc, and a module proxy that has
+// shared are what is the same for all tests: the real meshc, and a module proxy that has
 // it under two versions.
-type programs struct{ dir, meshc, proxy string }
+type shared struct{ dir, meshc, proxy string }
 
-var built programs
+var built shared
 
 func TestMain(m *testing.M) {
 	code, err := withPrograms(m.Run)
@@ -81,10 +82,9 @@ func withPrograms(run func() int) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	built = programs{dir: dir, meshc: filepath.Join(dir, "real", "meshc"), proxy: filepath.Join(dir, "proxy")}
-	// The race detector does not fit into the memory that children for untrusted intent may have.
-	if out, err := exec.Command("go", "build", "-o", built.meshc, "meshc.dev/meshc/cmd/meshc").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("building meshc: %w\n%s", err, out)
+	built = shared{dir: dir, meshc: filepath.Join(dir, "real", "meshc"), proxy: filepath.Join(dir, "proxy")}
+	if err := programs.Into(context.Background(), filepath.Dir(built.meshc), "meshc"); err != nil {
+		return 0, err
 	}
 	if err := publish(built.proxy, pinned, realMeshc); err != nil {
 		return 0, err

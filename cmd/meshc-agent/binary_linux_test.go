@@ -23,6 +23,7 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/programs"
 )
 
 // budget is what one agent may keep resident when idle, in KiB.
@@ -80,8 +81,8 @@ func command(t *testing.T, args ...string) (cmd *exec.Cmd, state string, log *by
 	t.Cleanup(server.Stop)
 
 	bin := filepath.Join(dir, "meshc-agent")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := programs.Into(t.Context(), dir, "meshc-agent"); err != nil {
+		t.Fatal(err)
 	}
 	if state, err = os.MkdirTemp("", "ma"); err != nil {
 		t.Fatal(err)

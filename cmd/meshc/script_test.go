@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,34 +11,33 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"meshc.dev/meshc/internal/golden"
+	"meshc.dev/meshc/internal/programs"
 )
 
 // TestScripts runs what a user types: each script is a folder of its own with real
 // git, real signatures and the real programs. -update rewrites what `cmp` expects.
 func TestScripts(t *testing.T) {
-	programs := build(t)
+	bin := build(t)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), Cmds: words(), UpdateScripts: golden.Updating(),
 		RequireExplicitExec: true, RequireUniqueNames: true,
-		Setup: func(e *testscript.Env) error { return setup(e, programs) },
+		Setup: func(e *testscript.Env) error { return setup(e, bin) },
 	})
 }
 
-// build makes the programs as users get them. The race detector does not fit into
-// the memory that children for untrusted intent may have.
+// build makes the programs as users get them.
 func build(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the programs: %v\n%s", err, out)
+	if err := programs.Into(t.Context(), dir); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
 
 // setup gives a script people with keys, and a git that knows no settings of the
 // machine. Keys and dates are fixed, so that hashes are the same everywhere.
-func setup(e *testscript.Env, programs string) error {
+func setup(e *testscript.Env, bin string) error {
 	keys := filepath.Join(e.WorkDir, ".keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
 		return fmt.Errorf("making the folder of keys: %w", err)
@@ -59,7 +57,7 @@ func setup(e *testscript.Env, programs string) error {
 	e.Values[registries{}] = map[string]*httptest.Server{}
 	for k, v := range map[string]string{
 		"KEYS": keys, "SIGNER": signer,
-		"PATH": programs + string(filepath.ListSeparator) + e.Getenv("PATH"),
+		"PATH": bin + string(filepath.ListSeparator) + e.Getenv("PATH"),
 		"HOME": e.WorkDir, "STATE_DIRECTORY": filepath.Join(e.WorkDir, "meshc-state"), "XDG_CACHE_HOME": filepath.Join(e.WorkDir, ".cache"), "LC_ALL": "C", "NO_COLOR": "1",
 		"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.DevNull, "GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": filepath.Dir(e.WorkDir),
 	} {

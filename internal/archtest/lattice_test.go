@@ -213,7 +213,8 @@ func doors() []row {
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo
-		{pkg: "internal/testca"},   // for tests
+		{pkg: "internal/programs"}, // for tests
+		{pkg: "internal/testca"},   // likewise
 		{pkg: "internal/githttp"},  // likewise
 		{pkg: "internal/kubetest/flux", may: []string{"ci/tools", "internal/child", "internal/freeport", "internal/kubetest", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubetest/node", may: []string{"internal/kubetest", kubeAPI, kubeMachine, kubeClient, xnet}},

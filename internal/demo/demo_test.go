@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/demo/people"
+	"meshc.dev/meshc/internal/programs"
 )
 
 // build makes the two programs once for all tests.
@@ -22,13 +23,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./cmd/...")
-	cmd.Dir = filepath.Join("..", "..")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return dir, errors.New(string(out))
-	}
-	return dir, nil
+	return dir, programs.Into(context.Background(), dir)
 })
 
 func TestMain(m *testing.M) {
@@ -39,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func programs(t *testing.T) Options {
+func built(t *testing.T) Options {
 	t.Helper()
 	dir, err := build()
 	if err != nil {
@@ -94,7 +89,7 @@ func TestTheWholeStoryHoldsAndKeepWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	g := &trigger{text: "Still running, until Ctrl-C", cancel: cancel}
-	o := programs(t)
+	o := built(t)
 	o.Keep, o.Out = true, io.MultiWriter(g, testLog{t})
 	if err := Run(ctx, o); err != nil {
 		t.Fatal(err)
@@ -136,7 +131,7 @@ func TestAnInterruptLeavesNothingBehind(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			g := &trigger{text: moment, cancel: cancel}
-			o := programs(t)
+			o := built(t)
 			o.Out = g
 			if err := Run(ctx, o); !errors.Is(err, context.Canceled) {
 				t.Errorf("ended with %v", err)
@@ -165,7 +160,7 @@ func TestAMissingProgramIsTold(t *testing.T) {
 
 func TestCommitsAreSignedWithoutOpenSSH(t *testing.T) {
 	dir := t.TempDir()
-	signer, err := people.OwnSigner(programs(t).Meshc, dir)
+	signer, err := people.OwnSigner(built(t).Meshc, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
