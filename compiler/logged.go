@@ -24,6 +24,8 @@ type Logged struct {
 	Status int    `json:"status"`
 	// Caller is the SPIFFE ID in the caller's certificate, "" without one.
 	Caller string `json:"caller,omitempty"`
+	// Client is the address of the caller's connection.
+	Client string `json:"client,omitempty"`
 	// By is whose proxy it was: "shop/app", or "gateway/shop/edge".
 	By string `json:"by"`
 	// Owner answers for the service or gateway, as its proxy had it.
@@ -36,6 +38,10 @@ type Logged struct {
 	Lines []Mentioned `json:"lines,omitempty"`
 	// Unknown are names in the line that the intent does not have: the proxy had another release.
 	Unknown []string `json:"unknown,omitempty"`
+
+	// gateway: a gateway's proxy wrote it. rule is the grant or deny among the lines, nil if none decided.
+	gateway bool
+	rule    *Mentioned
 }
 
 // Mentioned is a line of the intent that has a name which stands in a log.
@@ -62,6 +68,7 @@ type writtenLine struct {
 	Path      string `json:"url.path"`
 	Status    any    `json:"http.response.status_code"`
 	Caller    string `json:"caller"`
+	Client    string `json:"client.address"`
 	Name      string `json:"service.name"`
 	Namespace string `json:"service.namespace"`
 	Version   string `json:"version"`
@@ -91,9 +98,9 @@ func (p *Program) Logged(number int, line []byte) (out []Logged) {
 			continue
 		}
 		id := w.Namespace + "/" + w.Name
-		l := Logged{Line: number, Time: w.Time, Method: w.Method, Host: w.Host, Path: w.Path, Caller: w.Caller, Details: w.Details, Owner: w.Owner}
+		l := Logged{Line: number, Time: w.Time, Method: w.Method, Host: w.Host, Path: w.Path, Caller: w.Caller, Client: w.Client, Details: w.Details, Owner: w.Owner}
 		l.Status, _ = strconv.Atoi(fmt.Sprint(w.Status))
-		if w.Version == "" {
+		if l.gateway = w.Version == ""; l.gateway {
 			p.atGateway(&l, id, w)
 		} else {
 			p.atService(&l, id, w)
@@ -257,7 +264,7 @@ func (p *Program) decided(out *Logged, w writtenLine, carriers []string, granted
 		out.Verdict = Denied
 		for _, c := range carriers {
 			if _, ok := p.positions.At(model.DenyPath(c, w.Rule)); ok {
-				p.mention(out, model.DenyPath(c, w.Rule))
+				p.mentionRule(out, model.DenyPath(c, w.Rule))
 				return
 			}
 		}
@@ -265,19 +272,28 @@ func (p *Program) decided(out *Logged, w writtenLine, carriers []string, granted
 	case w.Rule != "":
 		out.Verdict = LetIn
 		if path, ok := granted(w.Rule); ok {
-			p.mention(out, path)
+			p.mentionRule(out, path)
 			return
 		}
 		out.Unknown = append(out.Unknown, "grant "+w.Rule)
 	}
 }
 
-// mention adds the line of a mesh path.
-func (p *Program) mention(out *Logged, path string) {
+// mentionRule adds the line of a rule that decided.
+func (p *Program) mentionRule(out *Logged, path string) {
+	if p.mention(out, path) {
+		rule := out.Lines[len(out.Lines)-1]
+		out.rule = &rule
+	}
+}
+
+// mention adds the line of a mesh path, or the path to what is unknown.
+func (p *Program) mention(out *Logged, path string) bool {
 	pos, ok := p.positions.At(path)
 	if !ok {
 		out.Unknown = append(out.Unknown, path)
-		return
+		return false
 	}
 	out.Lines = append(out.Lines, Mentioned{path, pos})
+	return true
 }

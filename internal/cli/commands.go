@@ -137,7 +137,7 @@ func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
 	var headers, users, claims []string
-	log, table := "", false
+	log, plaintext, table := "", false, false
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
@@ -145,11 +145,16 @@ that. With a problem's code in place of the rest, say what the code means; with 
 the intent language, what may stand behind it, what it does, and what people get wrong.
 
 With --log, say it of each line that proxies wrote to a collector that is a file: which
-lines of the intent have the names in it, and which release they are of.`,
-		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  meshc explain --rev HEAD --log proxy.log",
+lines of the intent have the names in it, and which release they are of. --plaintext says
+in place of that who came to services without a certificate, for whom strict mTLS would
+close the door.`,
+		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  meshc explain --rev HEAD --log proxy.log\n  kubectl logs -n shop deploy/cart -c meshc-proxy | meshc explain --log - --plaintext",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if log != "" {
-				return a.explainLog(cmd.Context(), &f, a.meshDir(args), log)
+				return a.explainLog(cmd.Context(), &f, a.meshDir(args), log, plaintext)
+			}
+			if plaintext {
+				return fail(diag.ExitFailure, "--plaintext is about a log\nhelp:  --log FILE says which one, --log - reads standard input")
 			}
 			if len(args) == 1 && isCode(args[0]) {
 				return a.explainCode(diag.Code(args[0]))
@@ -191,8 +196,9 @@ lines of the intent have the names in it, and which release they are of.`,
 	fl.StringArrayVar(&users, "user", nil, userFlag)
 	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
 	fl.StringVar(&log, "log", "", "explain the lines of this file, - for standard input, in place of a request")
+	fl.BoolVar(&plaintext, "plaintext", false, "with --log: tell who came to services without a certificate, in place of each line")
 	fl.BoolVar(&table, "table", false, "show all rules by which proxies on its way decide who gets in, in their order, and which one decides")
-	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"words", worded{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
+	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"words", worded{}}, {"logged", compiler.LoggedLines{}}, {"plaintext", compiler.PlaintextCallers{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 

@@ -18,8 +18,8 @@ import (
 // one of a collector a batch of them.
 const longestLine = 16 << 20
 
-// explainLog joins the lines of a log, of a file or "-" for standard input, with the intent.
-func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) error {
+// explainLog joins the lines of a log, of a file or "-" for standard input, with the intent: each, or who came in plaintext.
+func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string, plaintext bool) error {
 	p, err := f.load(ctx, a, dir)
 	if err != nil {
 		return err
@@ -36,6 +36,9 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) 
 		}
 		defer opened.Close()
 		in = opened
+	}
+	if plaintext {
+		return a.explainPlaintext(p, r.Digest(), in)
 	}
 	all := compiler.LoggedLines{Release: r.Digest(), Lines: []compiler.Logged{}}
 	err = eachLine(in, func(number int, line []byte) error {
@@ -60,11 +63,79 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) 
 	case a.form().structured():
 		return a.document(all)
 	}
+	return a.explainedLog(all.Release, all.Other)
+}
+
+// explainedLog says which release the lines were joined with, and how many were none.
+func (a *app) explainedLog(release string, other int) error {
 	note := ""
-	if all.Other > 0 {
-		note = ", " + count(all.Other, "line") + " of no proxy of a mesh passed over"
+	if other > 0 {
+		note = ", " + count(other, "line") + " of no proxy of a mesh passed over"
 	}
-	return printer.Fprintf(a.err, "release %s%s\n", all.Release, note)
+	return printer.Fprintf(a.err, "release %s%s\n", release, note)
+}
+
+// explainPlaintext says for whom strict mTLS would close the door.
+func (a *app) explainPlaintext(p *compiler.Program, release string, in io.Reader) error {
+	all := compiler.PlaintextCallers{Release: release}
+	if err := eachLine(in, func(number int, line []byte) error {
+		lines := p.Logged(number, line)
+		if len(lines) == 0 {
+			all.Other++
+		}
+		for _, l := range lines {
+			all.Add(l)
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	if all.Done(); a.form().structured() {
+		return a.document(all)
+	}
+	when := ""
+	if all.First != "" {
+		when = " from " + all.First + " to " + all.Last
+	}
+	if len(all.Callers) == 0 {
+		if err := printer.Fprintf(a.out, "nobody came without a certificate, in %s at services%s\n", count(all.Requests, "request"), when); err != nil {
+			return err
+		}
+	}
+	for _, c := range all.Callers {
+		if err := a.plaintextCaller(c); err != nil {
+			return err
+		}
+	}
+	if len(all.Callers) > 0 {
+		if err := printer.Fprintf(a.out, "of %s at services%s\n", count(all.Requests, "request"), when); err != nil {
+			return err
+		}
+	}
+	return a.explainedLog(all.Release, all.Other)
+}
+
+func (a *app) plaintextCaller(c compiler.PlaintextCaller) error {
+	client, owner, verdict, last := c.Client, "", "", ""
+	if client == "" {
+		client = "an address that is not told"
+	}
+	if c.Owner != "" {
+		owner = ", of " + c.Owner
+	}
+	if c.Verdict != "" {
+		verdict = ", " + c.Verdict
+	}
+	if c.Last != "" {
+		last = ", last " + c.Last
+	}
+	if err := printer.Fprintf(a.out, "%s%s from %s: %s%s%s\n", c.To, owner, client, count(c.Requests, "request"), verdict, last); err != nil {
+		return err
+	}
+	if c.Rule == nil {
+		return nil
+	}
+	return printer.Fprintf(a.out, "  %s\n     %s\n", c.Rule.Path, a.at(c.Rule.Pos))
 }
 
 // eachLine gives each line that is not empty, without its end; one that is longer than lines may be as nil,
