@@ -163,6 +163,12 @@ type Lasting interface {
 	Lasts()
 }
 
+// Yielded is a value by which a version's share of a route goes to the route's other versions while it has no workloads.
+type Yielded interface {
+	Value
+	Yields()
+}
+
 // Apart is a value of which each destination of a route may have its own: one that a destination
 // says comes behind the route's (Chained), and where several destinations differ, each keeps its own.
 type Apart interface {
@@ -381,6 +387,16 @@ func (s Set) Logins() []string {
 func (s Set) Answers() bool {
 	for _, v := range s.m {
 		if _, ok := v.(Answering); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Yields reports whether a version with them leaves its share to others while it has no workloads.
+func (s Set) Yields() bool {
+	for _, v := range s.m {
+		if _, ok := v.(Yielded); ok {
 			return true
 		}
 	}
