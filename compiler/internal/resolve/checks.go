@@ -35,6 +35,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkAskers()
 	l.checkSaid()
 	l.checkOverruled()
+	l.checkElsewhere()
 	l.checkRings()
 	l.checkPlaintext()
 	l.checkUsers()

@@ -163,6 +163,19 @@ type Lasting interface {
 	Lasts()
 }
 
+// Ranked is a value by which callers' proxies rank workloads by where they are.
+type Ranked interface {
+	Value
+	Ranks()
+}
+
+// Elsewhere is a value by which requests may have to go to workloads of another rank than before.
+type Elsewhere interface {
+	Value
+	// Elsewhere is the word that says so, "" if none does.
+	Elsewhere() string
+}
+
 // Yielded is a value by which a version's share of a route goes to the route's other versions while it has no workloads.
 type Yielded interface {
 	Value
@@ -387,6 +400,16 @@ func (s Set) Logins() []string {
 func (s Set) Answers() bool {
 	for _, v := range s.m {
 		if _, ok := v.(Answering); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Ranks reports whether one of the values ranks workloads.
+func (s Set) Ranks() bool {
+	for _, v := range s.m {
+		if _, ok := v.(Ranked); ok {
 			return true
 		}
 	}
