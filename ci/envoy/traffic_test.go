@@ -31,17 +31,24 @@ func shop(t *testing.T, body string) *compiler.Program {
 // A share is what intent says, give or take what chance allows: five standard
 // deviations, so that one run in a million fails for nothing.
 func TestSharesAreKept(t *testing.T) {
+	for name, says := range map[string]string{"as written": "", "of versions that would leave theirs to others": `empty: "spread"`} {
+		t.Run(name, func(t *testing.T) { sharesAreKept(t, says) })
+	}
+}
+
+// sharesAreKept looks at the shares of versions of which some say something.
+func sharesAreKept(t *testing.T, says string) {
 	const n = 600
-	p := shop(t, `
+	p := shop(t, fmt.Sprintf(`
 mesh: service: app: {
 	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
 	grant: all: {mesh: true, ports: ["http", "raw"]}
-	version: {v1: {}, v2: {}, v3: {}}
+	version: {v1: {%[1]s}, v2: {%[1]s}, v3: {}}
 	route: all: to: {v1: 10, v2: 60, v3: 30}
 }
-mesh: service: other: {port: http: number: 80, grant: all: mesh: true, version: {v1: {}, v2: {}}, route: all: to: {v1: 50, v2: 50}}
+mesh: service: other: {port: http: number: 80, grant: all: mesh: true, version: {v1: {%[1]s}, v2: {}}, route: all: to: {v1: 50, v2: 50}}
 mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: to: {app: 20, other: 80}}
-`)
+`, says))
 	for name, r := range map[string]compiler.Request{
 		"requests": {From: "shop/app", To: "shop/app"}, "connections": {From: "shop/app", To: "shop/app", Port: "raw"}, "at a gateway": {To: "gateway/shop/edge"},
 	} {

@@ -127,6 +127,7 @@ var alphabets = sync.OnceValue(func() map[string][]string { //nolint:gochecknogl
 		"#RetryBackOff:#Duration":      {"1ms", "2ms", "3ms"}, // a request waits for it
 
 		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does
+		"#Empty":        {"spread"},
 		"#Zone":         {"eu-1", "eu-2", "us-1"},
 
 		"#GRPCService": {"a", "b", "x.y", "items"},

@@ -414,7 +414,9 @@ func (i *istio) bounds(out *steps, n node) {
 			fix("look whether it may; else leave connect-failure and refused-stream alone")
 	}
 	if x := r.field("retryRemoteLocalities"); x.there() {
-		x.partly("says where a retry goes, for which there is no word here").fix("take it out; a retry goes to another workload where there is one")
+		if x.skip(); x.raw() == "true" {
+			x.partly("has a retry go to another zone, which needs an order of zones").fix(`write ` + "`locality`" + ` on the service, and otherZone: true here`)
+		}
 	}
 	at := r
 	out.body.set(field{name: "retry", sub: t, at: &at})

@@ -22,6 +22,7 @@ const (
 	localCluster    = "app/"
 	externalCluster = "external/"
 	proxyCluster    = "proxy/"
+	spreadCluster   = "spread/"
 	inboundListener = "inbound/"
 )
 
@@ -107,6 +108,9 @@ func (at places) open(l object) {
 // settle gives a cluster its endpoints: the workload's own application, or all of a destination.
 func (at places) settle(c object) error {
 	name := text(c["name"])
+	if strings.HasPrefix(name, spreadCluster) { // which has no addresses of its own
+		return nil
+	}
 	if direct, ok := release.ParseProxied(name); ok {
 		return at.askFor(c, direct)
 	}

@@ -78,6 +78,9 @@ func (p *plot) addApplication(r release.Release, class release.Class, c release.
 	if direct, ok := release.ParseProxied(c.Name); ok {
 		name = direct
 	}
+	if strings.HasPrefix(name, spreadCluster) { // what stands behind it has clusters of its own
+		return nil
+	}
 	if strings.HasPrefix(name, proxyCluster) {
 		p.proxied = true
 		return nil

@@ -35,6 +35,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkAskers()
 	l.checkSaid()
 	l.checkOverruled()
+	l.checkElsewhere()
 	l.checkRings()
 	l.checkPlaintext()
 	l.checkUsers()
@@ -816,11 +817,12 @@ func (l *linker) meet(s *model.Service, a, b model.Version) bool {
 
 // checkWorkloads warns of versions without workloads that get requests.
 func (l *linker) checkWorkloads() {
-	none := map[string]bool{} // versions' mesh paths
+	none, yields := map[string]bool{}, map[string]bool{} // versions' mesh paths
 	for _, s := range l.mesh.Services {
 		for _, v := range s.Versions {
 			if v.Endpoints.None {
 				none[model.VersionPath(s.ID, v.Name)] = true
+				yields[model.VersionPath(s.ID, v.Name)] = v.Traits.Yields()
 			}
 		}
 	}
@@ -832,7 +834,10 @@ func (l *linker) checkWorkloads() {
 			for _, t := range r.To {
 				to := cmp.Or(t.Service, self)
 				version := model.VersionPath(to, t.Version)
-				if t.Weight == 0 || !none[version] {
+				taken := yields[version] && slices.ContainsFunc(r.To, func(o model.Target) bool {
+					return o.Weight > 0 && cmp.Or(o.Service, self) == to && !none[model.VersionPath(to, o.Version)]
+				})
+				if t.Weight == 0 || !none[version] || taken {
 					continue
 				}
 				l.add(diag.Warn(diag.CodeNoWorkloads, l.lineOf(path(r.Name)), "%s of 100 requests go to version %q of %q, which has no workloads: they are answered with 503", t.Weight, t.Version, to).

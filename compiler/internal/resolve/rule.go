@@ -288,6 +288,9 @@ func (x *Place) Endpoints() []model.Endpoints { return x.endpoints }
 // the platform finds. Read only.
 func (x *Place) Discovered() []string { return x.discovered }
 
+// Several reports whether the service that says something has more versions than one.
+func (x *Place) Several() bool { return len(x.l.versions[x.self]) > 1 }
+
 // Ports are those of the service or the external that says something. Read only.
 func (x *Place) Ports() []model.Port { return x.l.ports[x.self] }
 

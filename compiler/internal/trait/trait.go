@@ -163,6 +163,25 @@ type Lasting interface {
 	Lasts()
 }
 
+// Ranked is a value by which callers' proxies rank workloads by where they are.
+type Ranked interface {
+	Value
+	Ranks()
+}
+
+// Elsewhere is a value by which requests may have to go to workloads of another rank than before.
+type Elsewhere interface {
+	Value
+	// Elsewhere is the word that says so, "" if none does.
+	Elsewhere() string
+}
+
+// Yielded is a value by which a version's share of a route goes to the route's other versions while it has no workloads.
+type Yielded interface {
+	Value
+	Yields()
+}
+
 // Apart is a value of which each destination of a route may have its own: one that a destination
 // says comes behind the route's (Chained), and where several destinations differ, each keeps its own.
 type Apart interface {
@@ -381,6 +400,26 @@ func (s Set) Logins() []string {
 func (s Set) Answers() bool {
 	for _, v := range s.m {
 		if _, ok := v.(Answering); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Ranks reports whether one of the values ranks workloads.
+func (s Set) Ranks() bool {
+	for _, v := range s.m {
+		if _, ok := v.(Ranked); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Yields reports whether a version with them leaves its share to others while it has no workloads.
+func (s Set) Yields() bool {
+	for _, v := range s.m {
+		if _, ok := v.(Yielded); ok {
 			return true
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/connection"
 	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/csrf"
+	"meshc.dev/meshc/compiler/internal/feature/empty"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/health"
@@ -75,6 +76,7 @@ func All() []feature.Feature {
 		health.Feature,
 		panicking.Feature,
 		locality.Feature,
+		empty.Feature,
 		circuitbreaker.Feature,
 		balance.Feature,
 		balance.Session,

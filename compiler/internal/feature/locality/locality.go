@@ -41,6 +41,9 @@ type Order struct {
 // TraitName is "locality".
 func (Order) TraitName() string { return name }
 
+// Ranks is trait.Ranked.
+func (Order) Ranks() {}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

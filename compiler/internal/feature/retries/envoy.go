@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
@@ -40,6 +41,8 @@ func ofCalls(r *routev3.Route, v Retry, x *envoy.Ctx) {
 		lost("write `grpc` alone", "try again by statuses of HTTP or by what becomes of a connection")
 	case v.Attempts > mostOfCalls:
 		lost("write 4 attempts or less", "try again more often than %d times", mostOfCalls)
+	case v.OtherZone:
+		lost("take otherZone out", "say where the next try goes")
 	case v.After > 0:
 		lost("take retryAfter out", "wait as long as an answer asks for by a header")
 	}
@@ -69,6 +72,7 @@ func policy(r *routev3.Route, v Retry, x *envoy.Ctx) {
 	}
 	onAnswers(a.RetryPolicy, v)
 	between(a.RetryPolicy, v)
+	elsewhere(a.RetryPolicy, v)
 }
 
 // onAnswers sets retriable_status_codes, and ends of gRPC calls, for which retry_on has words of its own. Envoy
@@ -109,6 +113,18 @@ func between(p *routev3.RetryPolicy, v Retry) {
 			Name: "envoy.retry_host_predicates.previous_hosts", ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: envoy.Packed(&previoushostsv3.PreviousHostsPredicate{})},
 		}}
 		p.HostSelectionRetryMaxAttempts = looks
+	}
+}
+
+// elsewhere sets retry_priority: what has been tried is left out of the next choice of a rank, until no rank is left whose
+// workloads are well; then all are in again. With one rank alone nothing is left out.
+func elsewhere(p *routev3.RetryPolicy, v Retry) {
+	if v.OtherZone {
+		p.RetryPriority = &routev3.RetryPolicy_RetryPriority{
+			Name: "envoy.retry_priorities.previous_priorities", ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
+				TypedConfig: envoy.Packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1}),
+			},
+		}
 	}
 }
 

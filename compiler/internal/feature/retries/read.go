@@ -36,6 +36,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if o := n.Field("otherHost"); o.Exists() {
 		r.SameHost = !o.Bool()
 	}
+	if z := n.Field("otherZone"); z.Bool() {
+		if r.OtherZone = true; r.SameHost {
+			x.Problem(diag.New(diag.CodeNever, n.Field("otherHost").Pos(), "a workload in another zone is another one, so that `otherHost: false` means nothing beside otherZone").WithFix("delete one of them"))
+		}
+	}
 	b := n.Field("budget")
 	if p := b.Field("percent"); p.Exists() {
 		r.Percent = int(p.Int())

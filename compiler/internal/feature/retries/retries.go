@@ -59,6 +59,8 @@ type Retry struct {
 	After trait.Duration `json:"retry_after,omitempty"`
 	// SameHost lets the workload that has failed be asked again where there are others.
 	SameHost bool `json:"same_host,omitempty"`
+	// OtherZone has the next try go to workloads of another rank of the callee's locality than those that have failed.
+	OtherZone bool `json:"other_zone,omitempty"`
 	// Percent of the requests under way may be retries; MinConcurrent are allowed in any case.
 	Percent       int `json:"budget_percent"`
 	MinConcurrent int `json:"budget_min_concurrent"`
@@ -86,13 +88,21 @@ func (r Retry) Lost(next trait.Value) []string {
 		{"perTry", func(r Retry) any { return r.PerTry }}, {"on", func(r Retry) any { return r.On }},
 		{"statuses", func(r Retry) any { return r.Statuses }}, {"grpc", func(r Retry) any { return r.GRPC }},
 		{"backoff", func(r Retry) any { return [2]trait.Duration{r.Base, r.Max} }}, {"retryAfter", func(r Retry) any { return r.After }},
-		{"otherHost", func(r Retry) any { return r.SameHost }}, {"budget", func(r Retry) any { return [2]int{r.Percent, r.MinConcurrent} }},
+		{"otherHost", func(r Retry) any { return r.SameHost }}, {"otherZone", func(r Retry) any { return r.OtherZone }}, {"budget", func(r Retry) any { return [2]int{r.Percent, r.MinConcurrent} }},
 	} {
 		if own := w.of(r); !reflect.DeepEqual(own, w.of(byDefault)) && !reflect.DeepEqual(own, w.of(holds)) {
 			out = append(out, w.word)
 		}
 	}
 	return out
+}
+
+// Elsewhere is trait.Elsewhere.
+func (r Retry) Elsewhere() string {
+	if r.OtherZone {
+		return "otherZone"
+	}
+	return ""
 }
 
 // Kept is attempts, which are never more than the service wants.
@@ -136,6 +146,7 @@ var Feature = feature.Feature{
 			{Field: "route.retry.backoff.base", Value: baseByDefault.String(), Why: "a failure that is over at once costs little, and tries that go on leave the callee time"},
 			{Field: "route.retry.backoff.max", Value: "ten times the base", Why: "nobody waits much longer than for the answer"},
 			{Field: "route.retry.otherHost", Value: "true", Why: "what one workload refuses another one may answer"},
+			{Field: "route.retry.otherZone", Value: "false", Why: "the near ones answer soonest, and one that fails says little of the others"},
 			{Field: "route.retry.budget.percent", Value: strconv.Itoa(budgetPercent), Why: "a failing service is not buried under retries"},
 			{Field: "route.retry.budget.minConcurrent", Value: strconv.Itoa(budgetMinConcurrent), Why: "a quiet service can still be retried"},
 		},
@@ -174,6 +185,9 @@ func meaning(v trait.Value) []space.Act {
 	if r.SameHost {
 		out = append(out, f(sameHost, "as well"))
 	}
+	if r.OtherZone {
+		out = append(out, f(otherZone, "first"))
+	}
 	tries := 1
 	if r.repeats() {
 		tries += r.Attempts
@@ -193,6 +207,8 @@ const (
 	upTo     = " to "
 	asTold   = "retry-after"
 	sameHost = "same host"
+
+	otherZone = "other zone"
 )
 
 // change: more tries are more load on the callee in the worst case, which the plan tells
@@ -226,7 +242,7 @@ func within(one, other []space.Field) bool {
 
 // bounds are how long one try may take and how many may be under way.
 func bounds(fs []space.Field) []space.Field {
-	return but(fs, attempts, onFailures, onStatuses, onGRPC, backOff, asTold, sameHost)
+	return but(fs, attempts, onFailures, onStatuses, onGRPC, backOff, asTold, sameHost, otherZone)
 }
 
 // but are fields without those of some names.

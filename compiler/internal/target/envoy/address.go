@@ -42,6 +42,8 @@ type target struct {
 	says trait.Set
 	// from is the caller's account, where a route there asks who calls.
 	from string
+	// behind are the versions that stand behind the one, for a cluster of several.
+	behind []string
 }
 
 // mark tells what the caller says from what others say, for keys of what is made for several.
@@ -103,7 +105,11 @@ func (t target) cluster() string {
 	if t.external != nil {
 		return t.external.Upstream(t.port.Name)
 	}
-	return model.ClusterName(t.service.ID, t.port.Name, t.version.Name)
+	name := model.ClusterName(t.service.ID, t.port.Name, t.version.Name)
+	if len(t.behind) > 0 {
+		return spreadCluster(name, t.behind)
+	}
+	return name
 }
 
 // destination finds the target of a call, without a version.

@@ -21,7 +21,7 @@ import (
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
 // constructors OnRoute, OnTwin, OnShare, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
-// OnManager, OnDoor, OnFinished, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
+// OnManager, OnDoor, OnFinished, OnAbsence, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
 	twin          func(twin, r *routev3.Route, v trait.Value, x *Ctx) bool
@@ -34,6 +34,7 @@ type Lowering struct {
 	manager       func(*hcmv3.HttpConnectionManager, trait.Value, *Ctx)
 	door          func(*hcmv3.HttpConnectionManager, []Routed[trait.Value], *Ctx)
 	finished      func(proto.Message, trait.Value, *Ctx)
+	yields        bool
 	proxyless     *Lowering
 	needs         []Slot
 	refusal       string
@@ -204,6 +205,7 @@ func Join(ls ...Lowering) Lowering {
 		if l.finished != nil {
 			out.finished = l.finished
 		}
+		out.yields = out.yields || l.yields
 		if l.proxyless != nil {
 			out.proxyless = l.proxyless
 		}
@@ -237,7 +239,9 @@ func (l Lowering) onRoute() bool { return l.route != nil || l.routeClusters != n
 func (l Lowering) onService() bool {
 	return l.onCluster() || l.inbound != nil || l.onGateway()
 }
-func (l Lowering) onCluster() bool { return l.cluster != nil || l.routesTo != nil || l.finished != nil }
+func (l Lowering) onCluster() bool {
+	return l.cluster != nil || l.routesTo != nil || l.finished != nil || l.yields
+}
 func (l Lowering) onGateway() bool { return l.manager != nil || l.finished != nil }
 
 // misplaced returns a slot that l needs and that the chain of its side lacks.

@@ -172,6 +172,24 @@ func speak(c *clusterv3.Cluster, o *upstreamv3.HttpProtocolOptions) {
 // buildServiceCluster makes the resource of a service's cluster with the traits of the
 // service and of the routes that send to it.
 func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry) {
+	path := model.ServicePath(t.service.ID)
+	if len(t.behind) > 0 {
+		if first, _ := e.versionCluster(t, routes, &entry{}); first != nil { // whose own entry tells of problems
+			c := e.withBehind(first, t, out)
+			e.seal(out, release.ClusterType, c.Name, path, c)
+		}
+		return
+	}
+	c, live := e.versionCluster(t, routes, out)
+	if c == nil {
+		return
+	}
+	out.discovers(live)
+	e.seal(out, release.ClusterType, c.Name, path, c)
+}
+
+// versionCluster is the cluster of a version at a port; nil after a problem.
+func (e *emitter) versionCluster(t target, routes []routeTrait, out *entry) (*clusterv3.Cluster, *release.Endpoints) {
 	s, p, v := t.service, t.port, t.version
 	path := model.ServicePath(s.ID)
 	c, http, live, err := e.serviceCluster(s, p, v)
@@ -181,7 +199,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 	}
 	if err != nil {
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "version %q of service %q: %v", v.Name, s.ID, err))
-		return
+		return nil, nil
 	}
 	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, Protocol: http, Live: live, path: path, out: out, locate: e.at, keys: e.profile.Keys}
 	x.said = s.TraitsTo(p.Name, v.Name)
@@ -189,8 +207,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 	e.applyRouteTraits(c, routes, x)
 	speak(c, http)
 	e.finish(c, s.TraitsTo(p.Name, v.Name), &x)
-	out.discovers(live)
-	e.seal(out, release.ClusterType, c.Name, path, c)
+	return c, live
 }
 
 func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry) {

@@ -176,7 +176,7 @@ func (e *emitter) checkFree(c scope, t target) diag.List {
 	for _, v := range t.service.Versions {
 		says := t.service.TraitsTo(t.port.Name, v.Name)
 		for _, name := range says.Names() {
-			if e.cells[name].Lowering.cluster != nil && !says.IsDefault(name) {
+			if own := e.cells[name].Lowering; (own.cluster != nil || own.yields) && !says.IsDefault(name) {
 				return needs("its %s needs a proxy that chooses among instances, while connections go where they are dialled", name)
 			}
 		}

@@ -357,7 +357,7 @@ func (e *emitter) callCluster(c *clusterv3.Cluster, live *release.Endpoints, t t
 		own.TransportSocket = socket(&tlsv3.UpstreamTlsContext{CommonTlsContext: programTLS(e.named(t.service.Classes(t.version))...)})
 	}
 	e.refuseSet(t.service.TraitsTo(t.port.Name, t.version.Name), t.path(), out, func(l Lowering) bool {
-		return l.cluster != nil || l.routesTo != nil && l.inbound == nil
+		return l.cluster != nil || l.yields || l.routesTo != nil && l.inbound == nil
 	})
 	e.refuseFinishing(c, t, out)
 	return own, live

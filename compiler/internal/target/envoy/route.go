@@ -28,6 +28,8 @@ type share struct {
 	traits trait.Set
 	// to is the destination, with what the route says of it alone.
 	to model.Target
+	// behind are the versions that take the share while nothing is where it goes, in their order.
+	behind []string
 }
 
 // shares names the clusters of weighted destinations. Those without weight are
@@ -51,7 +53,7 @@ func (e *emitter) shares(to []model.Target) []share {
 		}
 		out = append(out, s)
 	}
-	return out
+	return e.spread(out)
 }
 
 // ofDestinations calls f for each feature that destinations have, with its distinct values in

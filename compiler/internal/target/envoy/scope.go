@@ -160,16 +160,7 @@ func (e *emitter) callNeeds(t target, n needs) {
 
 // routeNeeds adds the clusters to which a rule sends.
 func (e *emitter) routeNeeds(r model.EffectiveRoute, traits []routeTrait, n needs) {
-	for _, t := range r.To {
-		to, ok := e.destination(t.Service, t.Port)
-		if !ok || t.Weight <= 0 {
-			continue
-		}
-		if to.service != nil {
-			to.version, _ = to.service.Version(t.Version)
-		}
-		n.add(to, traits)
-	}
+	e.needsOf(r.To, traits, n)
 }
 
 // externalNeeds adds the clusters of a call of an external.

@@ -80,14 +80,7 @@ func (e *emitter) streamFilter(name string, s model.Stream, out *entry) *listene
 func (e *emitter) streamNeeds(g *model.Gateway, n needs) {
 	for _, p := range g.Ports {
 		for _, s := range g.Streams(p.Name) {
-			for _, t := range e.m.StreamTargets(s) {
-				if to, ok := e.destination(t.Service, t.Port); ok {
-					if to.service != nil {
-						to.version, _ = to.service.Version(t.Version)
-					}
-					n.add(to, nil)
-				}
-			}
+			e.needsOf(e.m.StreamTargets(s), nil, n)
 		}
 	}
 }
