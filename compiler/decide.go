@@ -133,8 +133,8 @@ type Answer struct {
 	// Personal are the headers that follow from an end user's token, where it is looked at on the way:
 	// what they say at the destination nobody knows before.
 	Personal []string `json:"-"`
-	// Remembered are the headers of an application's answer to which a proxy may add a line, behind all edits,
-	// by which it knows the caller again.
+	// Remembered are the headers of an application's answer that a proxy may write behind all edits: by which it
+	// knows the caller again, or which tell a browser whose pages may read it.
 	Remembered []string `json:"-"`
 	// Written are the lines that say what the outcome's fields are, if they were asked for. What
 	// has none is as the table of defaults says.

@@ -160,7 +160,8 @@ import "meshc.dev/intent"
 
 mesh: intent.#Mesh
 mesh: namespace: "shop"
-mesh: service: web: {port: http: number: 8080, calls: {cart: {}, keeps: {}}}
+mesh: service: web: {port: http: number: 8080, calls: {cart: {}, keeps: {}, pages: {}}}
+mesh: service: pages: {port: http: number: 8080, cors: origins: ["https://shop.test"], grant: all: mesh: true, route: default: {to: default: 100, responseHeaders: remove: ["access-control-allow-origin", "access-control-expose-headers"]}}
 mesh: service: keeps: {port: http: number: 8080, session: cookie: name: "s", grant: all: mesh: true, route: {gone: {match: path: prefix: "/gone", respond: status: 410}, default: {to: default: 100, responseHeaders: remove: ["set-cookie"]}}}
 mesh: service: cart: {
 	port: http: number: 8080
@@ -193,6 +194,8 @@ mesh: test: {
 	n: {request: {from: "web", to: "cart", path: "/again"}, expect: not: responseHeaders: "x-d": present: true}
 	o: {request: {from: "web", to: "keeps"}, expect: not: responseHeaders: "set-cookie": present: true}
 	p: {request: {from: "web", to: "keeps", path: "/gone"}, expect: not: responseHeaders: "set-cookie": present: true}
+	q: {request: {from: "web", to: "pages"}, expect: not: responseHeaders: "access-control-allow-origin": present: true}
+	r: {request: {from: "web", to: "pages"}, expect: not: responseHeaders: "access-control-expose-headers": present: true}
 }
 `
 	p, ds := compiler.Load(fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}, "shop/shop.cue": {Data: []byte(shop)}}, compiler.Options{At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)})
@@ -214,9 +217,11 @@ mesh: test: {
 		"j": `expected an answer with header x-why "broken", it has "sold"`,
 		"k": "expected a copy to arrive at shop/audit port http, there are none",
 		"l": `expected an answer with header x-c "2", the request is denied (403), and no test knows the headers of such an answer`,
-		"m": "what header \"set-cookie\" says at the caller is decided by the proxy that knows callers again (`sticky`, `session`) as well, and no test knows it",
+		"m": "what header \"set-cookie\" says at the caller is decided by a proxy as well (`cors`, `session`, `sticky`), and no test knows it",
 		"n": "",
-		"o": "what header \"set-cookie\" says at the caller is decided by the proxy that knows callers again (`sticky`, `session`) as well, and no test knows it",
+		"q": "what header \"access-control-allow-origin\" says at the caller is decided by a proxy as well (`cors`, `session`, `sticky`), and no test knows it",
+		"r": "",
+		"o": "what header \"set-cookie\" says at the caller is decided by a proxy as well (`cors`, `session`, `sticky`), and no test knows it",
 		"p": "",
 	}
 	for _, r := range p.Test() {

@@ -197,7 +197,7 @@ func (a Answer) judgeAnswered(tests []space.Test) string {
 			return fmt.Sprintf("expected an answer %s, the request is %s, and no test knows the headers of such an answer", testWords(t), a.Words())
 		}
 		if name := headerOf(t); slices.Contains(a.Remembered, name) {
-			return fmt.Sprintf("what header %q says at the caller is decided by the proxy that knows callers again (`sticky`, `session`) as well, and no test knows it", name)
+			return fmt.Sprintf("what header %q says at the caller is decided by a proxy as well (`cors`, `session`, `sticky`), and no test knows it", name)
 		}
 		for _, s := range a.Outcome.Shares {
 			if s.Status != 0 {
@@ -213,8 +213,8 @@ func (a Answer) judgeAnswered(tests []space.Test) string {
 	return ""
 }
 
-// remembered are the headers of an application's answer by which proxies may tell the caller what it is to be known
-// again by: a route's, or those of whoever the request goes to.
+// remembered are the headers of an application's answer that proxies may write behind all edits, such as what the
+// caller is to be known again by: a route's, or those of whoever the request goes to.
 func (p *Program) remembered(o space.Outcome) []string {
 	fields := slices.Clone(o.Fields)
 	for _, share := range o.Shares {

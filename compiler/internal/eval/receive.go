@@ -70,8 +70,9 @@ type Received struct {
 // Receive reads a request as Envoy 1.40 does at one of our doors: its codec, its connection
 // manager, and the routes that every host begins with (target/envoy/refuse.go), in this order.
 func Receive(s Sent) Received {
-	if s.HTTP != HTTP2 { // any number of blanks stands between the words of the first line, and a return is one
+	if s.HTTP != HTTP2 { // any number of blanks stands between the words of the first line, where a return is one, and around a value
 		s.Target = strings.Trim(s.Target, " \t\r")
+		s.Host = cmp.Or(strings.Trim(s.Host, " \t"), s.Host) // nothing is a sender that does not care
 		s.Headers = withoutReturns(s.Headers)
 	}
 	in := reading{Sent: s, host: joinedHosts(s), target: s.Target}

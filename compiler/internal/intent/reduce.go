@@ -240,7 +240,24 @@ func (r *reducer) value(g *problem, e errors.Error) diag.Diagnostic {
 	if near, ok := diag.Nearest(strings.Trim(got, `"`), words); enum && ok {
 		return d.WithFix("did you mean %q?", near)
 	}
+	if fix := around(f, g.path[len(g.path)-1], got); fix != "" {
+		return d.WithFix("%s", fix)
+	}
 	return d
+}
+
+// around is the edit for a single value where the schema wants a list or a struct of names, "" for none.
+func around(f schema.Field, label, got string) string {
+	if slices.Contains([]string{"a struct", "a list", "this value", "null"}, got) {
+		return ""
+	}
+	switch def := f.Definition(); {
+	case f.List():
+		return fmt.Sprintf("write it as a list: %s: [%s]", label, got)
+	case def != nil && def.Pattern != nil && label != "mesh":
+		return fmt.Sprintf("put it below a name: %s: <name>: …", label)
+	}
+	return ""
 }
 
 func fixWant(g *problem) string {

@@ -13,13 +13,14 @@ type Requests struct {
 	Paths   []Path   `json:"paths,omitempty"`
 }
 
-// Words name the methods and paths, as intent writes them; "" for none.
+// Words name the methods and paths, as intent writes them, each once and sorted; "" for none.
 func (r Requests) Words() string {
-	out := slices.Clone(r.Methods)
+	paths := make([]string, 0, len(r.Paths))
 	for _, p := range r.Paths {
-		out = append(out, p.Written())
+		paths = append(paths, p.Written())
 	}
-	return strings.Join(out, ", ")
+	once := func(words []string) []string { return slices.Compact(slices.Sorted(slices.Values(words))) }
+	return strings.Join(append(once(r.Methods), once(paths)...), ", ")
 }
 
 // Asked are the requests of which a protection asks something: its methods and paths are read broadly, as a deny's.

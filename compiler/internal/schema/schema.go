@@ -169,6 +169,12 @@ func (f Field) Definition() *Definition {
 	return nil
 }
 
+// List reports whether the field holds a list.
+func (f Field) List() bool {
+	_, ok := resolved(f.Value).(*ast.ListLit)
+	return ok
+}
+
 // Want says in words what a value must be: `a time span such as "250ms"`.
 func (f Field) Want() string { return wantExpr(f.Value, f.Definition()) }
 

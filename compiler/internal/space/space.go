@@ -188,7 +188,7 @@ const (
 	AddsAnswer
 	Copies
 	SetsHost
-	MayAddAnswer // a line of which nobody knows whether and what, behind all edits
+	MayAddAnswer // lines of which nobody knows whether and what, behind all edits
 )
 
 // Edits are what fields do to headers, by those three kinds, in the order in which proxies do it.

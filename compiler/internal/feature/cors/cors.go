@@ -180,17 +180,21 @@ func meaning(v trait.Value) []space.Act {
 
 func fields(s Sharing) []space.Field {
 	var out []space.Field
-	put := func(what string, values ...string) {
+	put := func(what, answer string, values ...string) {
 		for _, v := range values {
-			out = append(out, space.Field{Feature: name, Name: what + " " + v})
+			f := space.Field{Feature: name, Name: what + " " + v}
+			if answer != "" { // of every answer to a page that may call, behind whatever edits say
+				f.Does = space.Deed{Kind: space.MayAddAnswer, Of: answer}
+			}
+			out = append(out, f)
 		}
 	}
-	put("origin", s.Origins...)
-	put("method", s.Methods...)
-	put("header", s.Headers...)
-	put("expose", s.Expose...)
+	put("origin", "access-control-allow-origin", s.Origins...)
+	put("method", "", s.Methods...)
+	put("header", "", s.Headers...)
+	put("expose", "access-control-expose-headers", s.Expose...)
 	if s.Credentials {
-		put("with", "credentials")
+		put("with", "access-control-allow-credentials", "credentials")
 	}
 	if s.MaxAge != nil {
 		out = append(out, space.Field{Feature: name, Name: age, Value: (time.Duration(*s.MaxAge) * time.Second).String(), Number: float64(*s.MaxAge)})
