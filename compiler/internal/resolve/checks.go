@@ -47,6 +47,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkExternalHosts()
 	l.checkExternalGrants()
 	l.checkWorkloads()
+	l.checkEgress()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
 	}

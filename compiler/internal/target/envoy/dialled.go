@@ -30,6 +30,8 @@ type dial struct {
 	// bytes and requests are the versions that may answer where they were dialled
 	// themselves, by address or by a pod's own name.
 	bytes, requests []target
+	// beyond is set where the class lets out what it does not call.
+	beyond *beyond
 }
 
 // isHTTP reports whether what comes without a written address is read as requests.
@@ -96,6 +98,7 @@ func (e *emitter) dials(c scope, ts []target) ([]*dial, diag.List) {
 			}
 		}
 	}
+	e.openUp(c, by)
 	var out []*dial
 	for _, n := range slices.Sorted(maps.Keys(by)) {
 		problems = append(problems, e.checkDial(c, by[n])...)
