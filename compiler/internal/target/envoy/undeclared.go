@@ -58,48 +58,29 @@ func (r *run) declared() *declared {
 
 func declaredIn(m *model.Mesh) declared {
 	d := declared{at: map[uint32]*declaredAt{}}
-	at := func(n uint32) *declaredAt {
-		if d.at[n] == nil {
-			d.at[n] = &declaredAt{}
+	for _, x := range m.Declared() {
+		if reserved(x.Number) {
+			continue
 		}
-		return d.at[n]
-	}
-	ranges := func(t target) {
-		for _, a := range t.dialled() {
-			n := at(a.number)
-			n.ranges = append(n.ranges, a.prefix)
+		n := d.at[x.Number]
+		if n == nil {
+			n = &declaredAt{}
+			d.at[x.Number] = n
 		}
-	}
-	for _, s := range m.Services {
-		for _, p := range s.Ports {
-			if n := at(p.Number); p.Protocol.IsHTTP() && !slices.Contains(n.services, s) {
-				n.services = append(n.services, s)
-			}
-			ranges(target{service: s, port: p})
-		}
-	}
-	for _, x := range m.Externals {
-		hosts := x.Hosts
-		if len(hosts) == 0 {
-			hosts = model.NamesFor(x.ID, x.Namespace)
-		}
-		for _, p := range x.Ports {
-			if n := at(p.Dialled()); p.Protocol.IsHTTP() {
-				n.hosts = append(n.hosts, hosts...)
-			}
-			if n := at(p.Number); p.Protocol.Secured() || p.Protocol == model.TLS {
-				n.asked = append(n.asked, hosts...)
-			}
-			ranges(target{external: x, port: p})
+		switch {
+		case x.Range.IsValid():
+			n.ranges = append(n.ranges, x.Range)
+		case x.Asked:
+			n.asked = append(n.asked, x.Host)
+		case x.IsExternal:
+			n.hosts = append(n.hosts, x.Host)
+		default:
+			n.services = append(n.services, m.Service(x.ID))
 		}
 	}
 	h := sha256.New()
 	for _, number := range slices.Sorted(maps.Keys(d.at)) {
 		n := d.at[number]
-		if reserved(number) {
-			delete(d.at, number)
-			continue
-		}
 		n.hosts, n.asked = sortedOnce(n.hosts), sortedOnce(n.asked)
 		slices.SortFunc(n.ranges, netip.Prefix.Compare)
 		n.ranges = slices.Compact(n.ranges)
@@ -115,31 +96,6 @@ func declaredIn(m *model.Mesh) declared {
 func sortedOnce(texts []string) []string {
 	slices.Sort(texts)
 	return slices.Compact(texts)
-}
-
-// dialledAt is a range of addresses with a port number.
-type dialledAt struct {
-	prefix netip.Prefix
-	number uint32
-}
-
-// dialled are the addresses of a destination that intent writes, with the port numbers at which it is there.
-func (t target) dialled() []dialledAt {
-	var out []dialledAt
-	for _, p := range t.addresses() {
-		out = append(out, dialledAt{p, t.port.Dialled()})
-		if t.port.Number != t.port.Dialled() {
-			out = append(out, dialledAt{p, t.port.Number})
-		}
-	}
-	if t.external != nil {
-		for _, text := range t.external.Endpoints.Static {
-			if ap, err := netip.ParseAddrPort(text); err == nil {
-				out = append(out, dialledAt{netip.PrefixFrom(ap.Addr(), ap.Addr().BitLen()), uint32(ap.Port())})
-			}
-		}
-	}
-	return out
 }
 
 // egress is the mode of a class: the tightest of those whose workloads have its proxies.
