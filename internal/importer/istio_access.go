@@ -854,6 +854,8 @@ func (i *istio) having(s *serving, id string) (word string, names []string) {
 type sidecar struct {
 	aim
 	hosts [][2]string
+	// open says that it lets out to where nothing is declared.
+	open bool
 }
 
 func (i *istio) sidecar(o *object) {
@@ -877,8 +879,13 @@ func (i *istio) sidecar(o *object) {
 		}
 	}
 	if m := spec.down("outboundTrafficPolicy", "mode"); m.there() {
-		if m.skip(); m.raw() != "REGISTRY_ONLY" { // as always in intent
-			m.lacks(diag.CodeImportValue, "lets out to where nothing is declared").fix("write an `external` for each place")
+		switch m.skip(); {
+		case m.raw() == "REGISTRY_ONLY": // as intent has it where nothing is written
+		case m.raw() == "ALLOW_ANY" && i.answer.Owner != "":
+			x.open = true
+		default:
+			m.lacks(diag.CodeImportAnswer, "lets out to where nothing is declared, which intent does for a time only, with somebody who answers for it: written as closed").
+				fix("give --owner, --reason and --until; or write an `external` for each place")
 		}
 	}
 	i.sidecars = append(i.sidecars, x)
@@ -924,6 +931,9 @@ func (i *istio) callTrees(s *serving, out *tree) {
 	}
 	for _, ref := range sortedKeys(calls) {
 		out.child("calls").put(ref, calls[ref])
+	}
+	if own != nil && own.open {
+		out.put("egress", i.exception("shadow")) // let out as by Istio, and counted
 	}
 }
 

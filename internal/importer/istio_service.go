@@ -436,7 +436,7 @@ func (i *istio) versionTrees(s *serving, out, apps *tree) {
 	}
 }
 
-// exception is a mode of mTLS, with who answers for it.
+// exception is a mode of mTLS or of egress, with who answers for it.
 func (i *istio) exception(mode string) *tree {
 	out := &tree{}
 	out.add("mode", quote(mode))

@@ -155,6 +155,8 @@ type Service struct {
 	// Addresses are IP prefixes that callers of its TCP ports dial (transparent capture), sorted.
 	Addresses []string `json:"addresses,omitempty"`
 	Calls     []Call   `json:"calls,omitempty"`
+	// Egress is what becomes of what it sends to where nothing is declared; "": it is closed.
+	Egress Openness `json:"egress,omitempty"`
 	// Routes is in the order of trial and ends the decision: no match is 404. A
 	// service without routes in intent has one that sends to all versions alike.
 	Routes []Route `json:"routes,omitempty"`
@@ -678,7 +680,7 @@ type Grant struct {
 	Open Openness `json:"open,omitempty"`
 }
 
-// Openness is a mode of access below "enforce".
+// Openness is a mode of access, or of egress, below "enforce".
 type Openness string
 
 // The modes.
@@ -686,6 +688,20 @@ const (
 	Counted   Openness = "shadow" // what would be refused is counted
 	Uncounted Openness = "off"
 )
+
+// Tighter reports whether a mode lets through less than another, or counts it.
+func (o Openness) Tighter(than Openness) bool {
+	order := []Openness{Uncounted, Counted, ""}
+	return slices.Index(order, o) > slices.Index(order, than)
+}
+
+// OpennessOf is a mode as intent writes it; "" for "enforce", or for what is not written.
+func OpennessOf(mode string) Openness {
+	if o := Openness(mode); o == Counted || o == Uncounted {
+		return o
+	}
+	return ""
+}
 
 // Asked are the grants by which those without a certificate may read single paths of a port that
 // refuses them everything else.

@@ -110,6 +110,9 @@ func CallAt(path string) (id, to string, ok bool) {
 	return id, to, isService && isCall
 }
 
+// EgressPath is the mesh path of what a service says of what it sends to where nothing is declared.
+func EgressPath(id string) string { return ServicePath(id) + "/egress" }
+
 // GrantPath is the mesh path of a service's grant.
 func GrantPath(id, grant string) string { return ServicePath(id) + "/grant/" + grant }
 

@@ -29,6 +29,7 @@ func (c *comparison) objects() {
 	for _, id := range sortedKeys(services) {
 		c.service(c.before.Service(id), c.after.Service(id))
 	}
+	c.egress()
 	c.gateways()
 	c.externals()
 }

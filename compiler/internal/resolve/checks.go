@@ -48,6 +48,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkExternalHosts()
 	l.checkExternalGrants()
 	l.checkWorkloads()
+	l.checkEgress()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
 	}

@@ -98,7 +98,7 @@ type linked struct {
 	guest     bool
 	mtls      model.MTLS
 	above     string // keyOf mtlsAbove
-	access    string // keyOf
+	open      string // keyOf of access and of egress
 	around    [2]*intent.Package
 	tables    [sha256.Size]byte
 	dates     span
@@ -116,7 +116,7 @@ type linked struct {
 
 // holds reports whether k is the link of a unit of p; around are p's surroundings.
 func (l *linker) holds(k *linked, p *pkg, around [2]*intent.Package) bool {
-	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] && k.above == keyOf(l.mtlsAbove(p)...) && k.access == keyOf(l.accesses[p]) && k.around == around &&
+	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] && k.above == keyOf(l.mtlsAbove(p)...) && k.open == keyOf(l.accesses[p], l.egresses[p]) && k.around == around &&
 		k.tables == l.digest && k.dates.holds(l.at) && l.stillNamed(k.named)
 }
 
@@ -288,7 +288,7 @@ func (l *linker) linkAlone(p *pkg, u unit, around [2]*intent.Package, before *li
 	alone.diags, alone.exceptions, alone.dates, alone.named = nil, nil, span{}, nil
 	alone.linkUnit(p, u)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], above: keyOf(l.mtlsAbove(p)...), access: keyOf(l.accesses[p]), around: around, tables: l.digest, dates: alone.dates, named: alone.named, diags: alone.diags,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], above: keyOf(l.mtlsAbove(p)...), open: keyOf(l.accesses[p], l.egresses[p]), around: around, tables: l.digest, dates: alone.dates, named: alone.named, diags: alone.diags,
 		externals: alone.mesh.Externals, places: alone.own, endings: alone.endings, exceptions: alone.exceptions, owners: alone.owners,
 	}
 	maps.DeleteFunc(*alone.own, func(path string, _ diag.Pos) bool { // what is declared has its line

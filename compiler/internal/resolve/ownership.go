@@ -21,7 +21,9 @@ import (
 
 // ownersWords are the fields that hold for a whole namespace, or open a door in its
 // name: they stand in the package that owns it, and cannot be delegated.
-func ownersWords() []string { return []string{"mtls", "access", "telemetry", "default", "gateway"} }
+func ownersWords() []string {
+	return []string{"mtls", "access", "egress", "telemetry", "default", "gateway"}
+}
 
 // domain is a namespace and the packages that name it, sorted by folder.
 type domain struct {
@@ -169,8 +171,8 @@ func (l *linker) addUndecided(namespace string, silent []*pkg) {
 // readDelegations reads what a package lets others do.
 func (l *linker) readDelegations(p *pkg) {
 	n := p.node.Field("delegate")
-	for _, w := range []string{"owns", "delegate", "mtls", "access"} {
-		if f := p.node.Field(w); f.Exists() && p.namespace == "" && !(p.root && (w == "mtls" || w == "access")) {
+	for _, w := range []string{"owns", "delegate", "mtls", "access", "egress"} {
+		if f := p.node.Field(w); f.Exists() && p.namespace == "" && (!p.root || w == "owns" || w == "delegate") {
 			l.add(diag.New(diag.CodeNamespace, f.Pos(), "%s says `%s`, but has no namespace that it could own", p, w).WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
 		}
 	}

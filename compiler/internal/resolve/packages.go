@@ -104,39 +104,55 @@ func (l *linker) settleModes() {
 			l.modes[p] = l.modes[l.domains[p.namespace].owner]
 		}
 	}
+	l.settleOpen(l.accesses, l.access)
+	l.settleOpen(l.egresses, l.egress)
+}
+
+// settleOpen settles what is written nearest above each package's services of a mode that read reads: the root's
+// holds for the mesh, an owner's for its namespace, guests included.
+func (l *linker) settleOpen(into map[*pkg]intent.Node, read func(n, above intent.Node) intent.Node) {
 	var whole intent.Node
 	for _, p := range l.pkgs {
 		if p.root {
-			whole = l.access(p.node, whole)
+			whole = read(p.node, whole)
 		}
 	}
 	for _, p := range l.pkgs {
-		if l.accesses[p] = whole; !p.root && !p.guest {
-			l.accesses[p] = l.access(p.node, whole)
+		if into[p] = whole; !p.root && !p.guest {
+			into[p] = read(p.node, whole)
 		}
 	}
 	for _, p := range l.pkgs {
 		if p.guest {
-			l.accesses[p] = l.accesses[l.domains[p.namespace].owner]
+			into[p] = into[l.domains[p.namespace].owner]
 		}
 	}
 }
 
 // access is what n says of access, or above where it says nothing, or has ended.
 func (l *linker) access(n, above intent.Node) intent.Node {
-	a := n.Field("access")
+	return l.open(n.Field("access"), above, "whatever no grant allows")
+}
+
+// egress is what n says of what is sent to where nothing is declared, or above likewise.
+func (l *linker) egress(n, above intent.Node) intent.Node {
+	return l.open(n.Field("egress"), above, "what goes to where nothing is declared")
+}
+
+// open is a, or above where a says nothing, or has ended. What it lets through below "enforce" has an end.
+func (l *linker) open(a, above intent.Node, what string) intent.Node {
 	if !a.Exists() || l.expired(a) {
 		return above
 	}
 	l.endsWith(a)
 	if mode := a.Field("mode").Str(); mode != "enforce" && !a.Field("until").Exists() {
-		l.add(diag.New(diag.CodeUntil, a.Pos(), "mode %q lets through whatever no grant allows, and has no end", mode).
+		l.add(diag.New(diag.CodeUntil, a.Pos(), "mode %q lets through %s, and has no end", mode, what).
 			WithFix("write owner, reason and until beside it"))
 	}
 	return a
 }
 
-// keyOf is what modes of access or of mTLS say, and where.
+// keyOf is what modes of access, of egress or of mTLS say, and where.
 func keyOf(modes ...intent.Node) string {
 	var out string
 	for _, a := range modes {
@@ -152,8 +168,8 @@ func (l *linker) openings(p *pkg, s *model.Service, n intent.Node) []model.Grant
 	around := l.access(n, l.accesses[p])
 	for _, e := range n.Field("port").Fields() {
 		a := l.access(e.Node, around)
-		mode := model.Openness(a.Field("mode").Str())
-		if mode != model.Counted && mode != model.Uncounted {
+		mode := model.OpennessOf(a.Field("mode").Str())
+		if mode == "" {
 			continue
 		}
 		g := model.Grant{Name: "access/" + e.Name, Open: mode, Terms: model.Terms{Anyone: true, Ports: []string{e.Name}}}

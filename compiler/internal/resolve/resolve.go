@@ -101,6 +101,7 @@ type linker struct {
 
 	modes    map[*pkg]model.MTLS    // the nearest mode above a package's services
 	accesses map[*pkg]intent.Node   // the nearest mode of access there, as it is written
+	egresses map[*pkg]intent.Node   // and of egress
 	hosts    map[string][]hostClaim // of gateways
 	// certificates are all that packages declare, by ID.
 	certificates map[string]ownCertificate
@@ -125,7 +126,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	l := &linker{
 		declared: names, rules: rules, words: words, at: at, diags: slices.Clone(names.problems),
 		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture, Federation: names.federation},
-		modes: map[*pkg]model.MTLS{}, accesses: map[*pkg]intent.Node{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
+		modes: map[*pkg]model.MTLS{}, accesses: map[*pkg]intent.Node{}, egresses: map[*pkg]intent.Node{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
 		endings: map[ending]bool{}, owners: map[string]string{},
 	}
 	l.begin(names.places)

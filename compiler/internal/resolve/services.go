@@ -27,6 +27,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 		}
 	}
 	s.Versions = l.versionsOf(p, s, n)
+	s.Egress = l.egressOf(p, s, n)
 	if len(s.Ports) == 0 {
 		l.onlyCalls(s, n)
 		s.Calls = l.callsOf(p, s, n)
@@ -170,12 +171,12 @@ func (l *linker) onlyCalls(s *model.Service, n intent.Node) {
 			}
 		}
 	}
-	note(n, "owner", "serviceAccount", formerField, "selector", "version", "calls", "port")
+	note(n, "owner", "serviceAccount", formerField, "selector", "version", "calls", "egress", "port")
 	for _, v := range n.Field("version").Fields() {
 		note(v.Node, "labels", "serviceAccount", formerField, "calls")
 	}
 	const add = "add: port: http: number: 8080"
-	if len(n.Field("calls").Fields()) == 0 {
+	if len(n.Field("calls").Fields()) == 0 && !n.Field("egress").Exists() {
 		l.add(diag.New(diag.CodeOnlyCalls, n.Pos(), "service %q has no port and calls nothing, so that nothing is left of it", s.ID).WithFix(add + "; or say whom it calls"))
 	}
 	if len(idle) == 0 {

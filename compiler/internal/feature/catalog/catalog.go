@@ -125,6 +125,7 @@ func Structure() []feature.Structure {
 		structure.Shadows,
 		structure.MTLS,
 		structure.Calls,
+		structure.Egress,
 		structure.Versions,
 		structure.TCP,
 		structure.Gateways,

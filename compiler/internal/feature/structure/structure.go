@@ -225,6 +225,20 @@ var Calls = feature.Structure{
 	GatewayAPI: coverage.Nothing("an HTTPRoute is for whoever calls; what nobody calls is left to the mesh that runs these objects"),
 }
 
+// Egress lets out what services send to where nothing is declared.
+var Egress = feature.Structure{
+	Name: "egress", What: "What services send to where nothing is declared: let out, counted or not, where it is not closed.",
+	Example: `egress: {mode: "shadow", until: "2027-02-01T00:00:00Z", owner: "team", reason: "what it calls is declared next"}`, Lost: plan.Narrowing,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		if s.Egress == "" {
+			return nil
+		}
+		return []coverage.Use{use(model.EgressPath(s.ID), "egress mode %q of %q", s.Egress, s.ID)}
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies let it out; with `networkPolicies` its pods may send anywhere"),
+	GatewayAPI: coverage.Nothing("an HTTPRoute is for what is declared; what becomes of the rest is left to the mesh that runs these objects"),
+}
+
 // Versions are a service's, where it has several.
 var Versions = feature.Structure{
 	Name: "version", What: "Several versions of a service, and the shares that they get.", Example: `route: default: to: {v1: 90, v2: 10}`, Lost: plan.Weakening,

@@ -24,6 +24,8 @@ type snapshot struct {
 	callers map[*entry]diag.Pos
 	// dangling are references that lead to nothing, and names that two resources have.
 	dangling diag.List
+	// knows is the digest of what it depends on beside the objects that it stands for and calls.
+	knows string
 	// asked is what making it looked up; known says that it is from the memo.
 	asked []model.Lookup
 	known bool
@@ -44,7 +46,7 @@ func (e *emitter) class(c scope) snapshot {
 	if e.grpc {
 		return e.program(c)
 	}
-	s := snapshot{scope: c}
+	s := snapshot{scope: c, knows: e.knows(c)}
 	n := needs{}
 	if len(c.members) > 0 {
 		s.inbound(e, c)
@@ -155,13 +157,16 @@ func (s *snapshot) outboundTransparent(e *emitter, c scope, n needs) {
 	}
 	dials, problems := e.dials(c, ts)
 	s.problems = append(s.problems, problems...)
-	s.entries = append(s.entries, e.captureListener())
+	s.entries = append(s.entries, e.captureListener(c.egress()))
+	if mode := c.egress(); mode != "" {
+		s.entries = append(s.entries, e.undeclaredCluster(mode))
+	}
 	for _, d := range dials {
 		for _, t := range d.calls() {
 			e.callNeeds(t, n)
 		}
 		s.entries = append(s.entries, e.portListener(d))
-		if d.isHTTP() {
+		if d.hasRoutes() {
 			s.entries = append(s.entries, e.portConfig(c.class.Namespace, d))
 		}
 		if len(d.proven()) > 0 {

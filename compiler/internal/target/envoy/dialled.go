@@ -3,10 +3,8 @@ package envoy
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -30,6 +28,8 @@ type dial struct {
 	// bytes and requests are the versions that may answer where they were dialled
 	// themselves, by address or by a pod's own name.
 	bytes, requests []target
+	// beyond is set where the class lets out what it does not call.
+	beyond *beyond
 }
 
 // isHTTP reports whether what comes without a written address is read as requests.
@@ -96,6 +96,7 @@ func (e *emitter) dials(c scope, ts []target) ([]*dial, diag.List) {
 			}
 		}
 	}
+	e.openUp(c, by)
 	var out []*dial
 	for _, n := range slices.Sorted(maps.Keys(by)) {
 		problems = append(problems, e.checkDial(c, by[n])...)
@@ -126,33 +127,10 @@ func (d *dial) answer(t target, versions []model.Version) {
 // addresses are what callers dial for a TCP destination, where intent says it: as
 // such, or as the endpoints themselves.
 func (t target) addresses() []netip.Prefix {
-	var texts, static []string
 	if t.external != nil {
-		texts, static = t.external.Addresses, t.external.Endpoints.Static
-	} else {
-		texts = t.service.Addresses
-		for _, v := range t.service.Versions {
-			static = append(static, v.Endpoints.Static...)
-			for _, host := range v.Endpoints.Hosts() {
-				static = append(static, net.JoinHostPort(host, strconv.FormatUint(uint64(v.ListenPort(t.port)), 10)))
-			}
-		}
+		return t.external.Dialled()
 	}
-	var out []netip.Prefix
-	for _, text := range texts {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			out = append(out, p)
-		}
-	}
-	for _, text := range static {
-		if ap, err := netip.ParseAddrPort(text); err == nil && len(texts) == 0 {
-			p := netip.PrefixFrom(ap.Addr(), ap.Addr().BitLen())
-			if !slices.Contains(out, p) {
-				out = append(out, p)
-			}
-		}
-	}
-	return out
+	return t.service.Dialled(t.port)
 }
 
 // checkFree reports what cannot be said of a TCP destination without addresses.

@@ -97,6 +97,8 @@ type run struct {
 
 	mu   sync.Mutex
 	memo map[string]*entry
+
+	declaring declaring
 }
 
 // entry is one resource, made once however many classes have it.

@@ -126,7 +126,7 @@ func (e *emitter) remembered(c scope) snapshot {
 		return e.forClass(c).class(c)
 	}
 	before, ok := e.run.before.class(c.name)
-	if ok && e.run.sameHeader() && before.scope.same(c) && hold(before.asked, e.m) {
+	if ok && e.run.sameHeader() && before.scope.same(c) && before.knows == e.knows(c) && hold(before.asked, e.m) {
 		return before
 	}
 	mine := e.forClass(c) // its questions are its own

@@ -30,13 +30,20 @@ const (
 
 // captureListener takes all redirected connections of a workload and hands each
 // to the listener of its original port. Where there is none, the connection is
-// closed: what intent does not name cannot be called.
-func (e *emitter) captureListener() *entry {
-	return e.get("listener "+captureOutbound, nil, func(out *entry) {
+// closed: what intent does not name cannot be called. With an open mode of egress it goes on, unless it was dialled here
+// itself, where it would come back for ever.
+func (e *emitter) captureListener(mode model.Openness) *entry {
+	return e.get("listener "+captureOutbound+" "+string(mode), nil, func(out *entry) {
 		l := transparentListener(captureOutbound, OutboundPort, corev3.TrafficDirection_OUTBOUND)
 		l.UseOriginalDst = Bool(true)
 		l.ListenerFilters = []*listenerv3.ListenerFilter{originalDst()}
 		l.FilterChains = []*listenerv3.FilterChain{{Name: "unknown", Filters: []*listenerv3.Filter{closeFilter()}}}
+		if name := undeclaredName(mode); mode != "" {
+			l.FilterChains[0].Name, l.FilterChains[0].FilterChainMatch = "here", &listenerv3.FilterChainMatch{DestinationPort: UInt32(OutboundPort)}
+			chain := chainOf(out.tcpProxy(name, []share{{cluster: name, weight: 1}}))
+			chain.Name = name
+			l.FilterChains = append(l.FilterChains, chain)
+		}
 		e.seal(out, release.ListenerType, captureOutbound, "", l)
 	})
 }
@@ -73,6 +80,7 @@ func (e *emitter) portListener(d *dial) *entry {
 		origin = cmp.Or(origin, t.path())
 		key += fmt.Sprintf(" %s/%s %v", t.path(), t.port.Name, t.addresses())
 	}
+	key += d.beyond.mark()
 	return e.get(key, givenTargets(slices.Concat(d.bound, d.secret)), func(out *entry) {
 		l := transparentListener(name, d.number, corev3.TrafficDirection_OUTBOUND)
 		l.BindToPort = Bool(false)
@@ -97,6 +105,9 @@ func (e *emitter) portListener(d *dial) *entry {
 			l.FilterChains = append(l.FilterChains, chain)
 		case proven:
 			l.FilterChains = append(l.FilterChains, chainOf(out.tcpProxy(name, []share{{cluster: dialledName(d.number), weight: 1}})))
+		}
+		if d.beyond != nil {
+			d.open(l, out)
 		}
 		e.seal(out, release.ListenerType, name, origin, l)
 	})
@@ -128,13 +139,14 @@ func (e *emitter) portConfig(namespace string, d *dial) *entry {
 		key += " " + t.path() + "/" + t.port.Name + localMark(namespace, t) + t.mark()
 	}
 	pods := podDomains(namespace, d)
-	key += fmt.Sprintf(" pods %q", pods)
+	key += fmt.Sprintf(" pods %q", pods) + d.beyond.mark()
 	switch {
 	case len(d.named) > 0:
 		origin = d.named[0].path()
-	default:
+	case len(d.requests) > 0:
 		origin = d.requests[0].path()
 		key += " " + origin
+	default: // nothing is called there
 	}
 	return e.get(key, givenTargets(d.named), func(out *entry) {
 		rc := &routev3.RouteConfiguration{Name: portName(d.number)}
@@ -145,6 +157,9 @@ func (e *emitter) portConfig(namespace string, d *dial) *entry {
 		}
 		if len(d.requests) > 0 {
 			rc.VirtualHosts = append(rc.VirtualHosts, dialledHosts(d.number, pods, out)...)
+		}
+		if d.beyond != nil {
+			d.openHosts(rc, out)
 		}
 		e.sealRoutes(out, origin, rc)
 	})
@@ -178,6 +193,9 @@ func podDomains(namespace string, d *dial) []string {
 // anAddress is a Host that is an IP address, with or without a port.
 const anAddress = `([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?`
 
+// podsByAddress is the virtual host of requests to addresses.
+const podsByAddress = "pods by address"
+
 // dialledHosts are the virtual hosts of requests to single pods, by the pod's name or by
 // address: the pod that was dialled is the pod that is reached. Routes have no part in
 // it, for they choose.
@@ -190,7 +208,7 @@ func dialledHosts(port uint32, pods []string, out *entry) []*routev3.VirtualHost
 	}
 	return []*routev3.VirtualHost{
 		{Name: "pods by name", Domains: pods, Routes: to(&routev3.RouteMatch{})},
-		{Name: "pods by address", Domains: []string{"*"}, Routes: to(&routev3.RouteMatch{Headers: []*routev3.HeaderMatcher{{
+		{Name: podsByAddress, Domains: []string{"*"}, Routes: to(&routev3.RouteMatch{Headers: []*routev3.HeaderMatcher{{
 			Name: ":authority", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
 				MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: anAddress}},
 			}},

@@ -325,6 +325,9 @@ func serverPort(address string) uint32 {
 
 // egress is what the pods of a service call, and where copies of that go.
 func (e *emitter) egress(s *model.Service) []rule {
+	if s.Egress != "" { // its proxies tell what is declared from what is not
+		return []rule{{}}
+	}
 	out := e.used(s.Traits)
 	for _, c := range s.Calls {
 		out = append(out, e.sending(c.To, c.Port)...)
