@@ -165,7 +165,7 @@ func (a Answer) judgeArrived(tests []space.Test) string {
 			return fmt.Sprintf("expected the request to arrive %s, it is %s", testWords(t), a.Words())
 		}
 		name := headerOf(t)
-		if slices.Contains(a.Personal, name) {
+		if a.IsPersonal(name) {
 			return fmt.Sprintf("what header %q says at the application is decided by others on the way (a token, a script, an authorizer), and no test knows it", name)
 		}
 		for _, s := range a.Outcome.Shares {

@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // User is what a request brings along for a provider of tokens.
@@ -141,6 +142,12 @@ func (p *Program) personal(a space.Answer) []string {
 		out = append(out, p.Personal(s.Target)...)
 	}
 	return out
+}
+
+// IsPersonal reports whether a header is one of Personal, in any of its spellings: what a request brings along in
+// another one is removed.
+func (a Answer) IsPersonal(header string) bool {
+	return slices.ContainsFunc(a.Personal, func(p string) bool { return hop.Spells(strings.ToLower(header), p) })
 }
 
 // Personal are the headers that follow from an end user's token, where a service's own proxy looks at

@@ -131,6 +131,11 @@ const (
 // Whole takes a header away in all spellings that applications take for it.
 func Whole(name string) Edit { return Edit{spellings(name)} }
 
+// Spells reports whether applications may take a header for the one of the name, both in lower case.
+func Spells(header, name string) bool {
+	return header == name || len(header) == len(name) && Whole(name).Takes(header)
+}
+
 // spellings matches all that applications take for the name.
 func spellings(name string) string { return spell(name, func(int) string { return anySeparator }) }
 

@@ -3,6 +3,8 @@ package space
 import (
 	"slices"
 	"strings"
+
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Image is what a request is made into on its way: whatever is behind sees the image. The
@@ -32,6 +34,8 @@ type Edit struct {
 	Name  string   `json:"name"`
 	Clear bool     `json:"clear,omitempty"`
 	Lines []string `json:"lines,omitempty"`
+	// Whole says that it is cleared in all its spellings, as what is open is.
+	Whole bool `json:"whole,omitempty"`
 	// Open says that nothing is known of the lines before the request comes; then there is nothing else.
 	Open bool `json:"open,omitempty"`
 }
@@ -45,7 +49,7 @@ func (m Image) Equal(other Image) bool {
 		return false
 	}
 	same := func(a, b Edit) bool {
-		return a.Name == b.Name && a.Clear == b.Clear && a.Open == b.Open && slices.Equal(a.Lines, b.Lines)
+		return a.Name == b.Name && a.Clear == b.Clear && a.Open == b.Open && a.Whole == b.Whole && slices.Equal(a.Lines, b.Lines)
 	}
 	return m.Host == other.Host && slices.EqualFunc(m.Headers, other.Headers, same)
 }
@@ -88,7 +92,7 @@ func (m Image) Of(q Request) Request {
 		kept := make([]Header, 0, len(q.Headers))
 		for _, h := range q.Headers {
 			switch {
-			case h.Name != e.Name:
+			case !e.about(h.Name):
 				kept = append(kept, h)
 			case !e.Clear && !e.Open:
 				lines = append(lines, h.Value)
@@ -160,7 +164,7 @@ func decided(holds bool) truth {
 func (m Image) before(t Test) (Test, truth, error) {
 	b, is, err := t, maybe, error(nil)
 	if dim, name := t.Dim.Of(); dim.Header != nil {
-		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.Name == dim.Header(name) }); i >= 0 {
+		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.about(dim.Header(name)) }); i >= 0 {
 			if e := m.Headers[i]; !e.Open && strings.HasPrefix(string(t.Dim), oncePrefix) && !e.Clear {
 				b, is, err = e.beforeLines(t)
 			} else {
@@ -178,6 +182,12 @@ func (m Image) before(t Test) (Test, truth, error) {
 		is = is.not()
 	}
 	return b, is, err
+}
+
+// about reports whether the edit is one of the header. Who writes one of which nobody knows what it says takes
+// away what came in its other spellings, so that nobody knows whether these are there either.
+func (e Edit) about(header string) bool {
+	return e.Name == header || (e.Open || e.Whole) && hop.Spells(header, e.Name)
 }
 
 // takes reports whether a value is in one of t's patterns, whatever t.Not says.

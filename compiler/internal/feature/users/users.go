@@ -118,7 +118,7 @@ func (us Users) Image() space.Image {
 	}
 	for _, h := range us.Removed {
 		if !slices.ContainsFunc(out.Headers, func(e space.Edit) bool { return e.Name == h }) {
-			out.Headers = append(out.Headers, space.Edit{Name: h, Clear: true})
+			out.Headers = append(out.Headers, space.Edit{Name: h, Clear: true, Whole: true})
 		}
 	}
 	for _, u := range us.Of {
