@@ -98,7 +98,9 @@ func words() []word {
 	}
 	for _, c := range catalog.Conditions() {
 		for _, x := range c.Examples {
-			if shown := route(x.Match); c.Door == nil {
+			if shown := route(x.Match); x.Mesh != "" {
+				out = append(out, word{x.Name, x.Mesh})
+			} else if c.Door == nil {
 				out = append(out, word{x.Name, shown})
 			} else {
 				out = append(out, word{x.Name, `mesh: gateway: edge: {port: http: number: 80, trustedHops: 1, host: "*": route: {x: {match: ` + x.Match + `, to: cart: 100}, default: to: web: 100}}`})

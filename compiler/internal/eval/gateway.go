@@ -6,6 +6,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // gatewayDecision follows the requests to one host through the gateway's routes and
@@ -13,9 +14,15 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
+	again := h.ChoosesAgain()
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, e := range m.GatewayRoutes(g, h) {
-		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, e.Match.Tests()), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
+		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, visitorTests(e)), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
+		if e.NotFound && again {
+			d.Routes = append(d.Routes, r)
+			d.Effective = append(d.Effective, start(r).through(inOrder(append(c.before(e.Traits), refusals...)), way.unrouted)...)
+			continue
+		}
 		if r.Then.Verdict != space.Forward {
 			d.Routes = append(d.Routes, r)
 			d.Effective = append(d.Effective, start(r).through(refusals, func(w way) space.List { return space.List{w.rule()} })...)
@@ -28,9 +35,36 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return known.follow(w, e.To, after) })...)
 	}
 	last := notFound(model.GatewayPath(g.ID))
-	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
+	d.Routes = append(d.Routes, last)
+	if again { // what its routes do alike to requests is done to those that none takes, too
+		of := h.Routes[0].Traits
+		acts := append(c.before(of), visitorRefusals(m.TrustDomain, g, h, of.SignedIn)...)
+		d.Effective = append(d.Effective, start(last).through(inOrder(acts), way.unrouted)...)
+	} else {
+		d.Effective = append(d.Effective, last)
+	}
 	return d
 }
+
+// visitorTests are the tests of a gateway's route: of what tokens say, at those requests whose tokens are looked at.
+func visitorTests(e model.EffectiveRoute) []space.Test {
+	out := e.Match.Tests()
+	for _, t := range e.Match.Late() {
+		if provider, ok := t.Dim.User(); ok {
+			are, _ := e.Traits.SignedIn(provider)
+			out = slices.Concat(out, are)
+		}
+	}
+	return out
+}
+
+// before are what traits do to a request before its route acts.
+func (c Column) before(s trait.Set) []act {
+	return slices.DeleteFunc(c.acts(s), func(a act) bool { return a.At >= space.AtRoute })
+}
+
+// unrouted ends a way of which no route takes the requests.
+func (w way) unrouted() space.List { return space.List{w.ending(space.NotRouted()).rule()} }
 
 // Besides are those of a gateway's names that take what another one of them would.
 func Besides(name string, names []string) string {

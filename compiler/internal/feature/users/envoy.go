@@ -146,6 +146,7 @@ func remote(f model.Fetched, x *envoy.Ctx) *jwtv3.RemoteJwks {
 func provider(p model.Provider, read bool, x *envoy.Ctx) *jwtv3.JwtProvider {
 	out := &jwtv3.JwtProvider{
 		Issuer: p.Issuer, Audiences: p.Audiences, Forward: p.Forward || read, FromParams: p.From.Query, FromCookies: p.From.Cookies, ClockSkewSeconds: p.Skew,
+		ClearRouteCache: x.Again,
 		// What a token says is there for denies and grants by the provider's name; of "scope" each word (RFC 8693 section 4.2).
 		PayloadInMetadata:          p.ID,
 		NormalizePayloadInMetadata: &jwtv3.JwtProvider_NormalizePayload{SpaceDelimitedClaims: []string{"scope"}},
