@@ -14,7 +14,10 @@ import (
 
 // again are the routes of a host that Envoy chooses among twice: before it looks at tokens, and behind that. The filters of a
 // request are those of the first choice, so they have to be the same whichever that is.
-type again struct{ routes []chosen }
+type again struct {
+	routes []chosen
+	whole  bool // one of them takes all requests
+}
 
 // chosen is a route of such a host, at the intent's path. unrouted says that it answers for there being none.
 type chosen struct {
@@ -28,7 +31,7 @@ func newAgain(h model.Host) *again {
 	if !h.ChoosesAgain() {
 		return nil
 	}
-	return &again{}
+	return &again{whole: slices.ContainsFunc(h.Routes, func(r model.Route) bool { return r.Match.IsZero() })}
 }
 
 func (a *again) add(path string, unrouted bool, route *routev3.Route) {
@@ -37,7 +40,7 @@ func (a *again) add(path string, unrouted bool, route *routev3.Route) {
 	}
 }
 
-// chosenAgain lets a host look at the tokens of all requests, those included that no route takes before: where there is none, no
+// chosenAgain has a host look at the tokens of all requests, those included that no route takes before: where there is none, no
 // filter runs. It refuses routes that differ in what filters do, or in the protocols to which connections change.
 func (e *emitter) chosenAgain(vh *routev3.VirtualHost, a *again, out *entry) *routev3.VirtualHost {
 	if a == nil {
@@ -57,8 +60,11 @@ func (e *emitter) chosenAgain(vh *routev3.VirtualHost, a *again, out *entry) *ro
 			told[c.path] = true
 			out.problem(diag.New(diag.CodeAgain, e.at(c.path), "routes of host %q ask who the user is, so one is chosen before that is known and again behind it, but by then the filters stand: this route differs from another one in what they do", vh.Name).
 				WithRelated(e.at(first.path), "the other route").
-				WithFix("say on the host, for all of its routes, what its routes say of their own beside destinations, edits, timeouts, retries and answers; or give it a host of its own"))
+				WithFix("say on the host what is not about destinations, edits, timeouts and retries, or give the route a host of its own; one that answers by itself goes with nothing that its host says of requests on their way (cors, limits); where one of them leads to a service that looks at tokens itself, let the provider say forward: true"))
 		}
+	}
+	if a.whole {
+		return vh
 	}
 	last := notFound(vh.Name, everything())
 	last.TypedPerFilterConfig = first.route.GetTypedPerFilterConfig()

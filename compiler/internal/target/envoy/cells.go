@@ -288,6 +288,8 @@ type Ctx struct {
 	Protocol *upstreamv3.HttpProtocolOptions
 	// Live is where the cluster's addresses come from, nil if the cluster has them itself (OnCluster).
 	Live *release.Endpoints
+	// Match is which requests the route takes (OnRoute).
+	Match model.Match
 	// Traits are all that the route has (OnRoute).
 	Traits trait.Set
 
