@@ -642,11 +642,32 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		for i := range 1 + p.IntN(5) {
 			m.route(r, o, route{definition: "#GatewayRoute", name: "r" + strconv.Itoa(i), priority: rank(p), to: m.targets})
 		}
+		if p.chance(35) {
+			m.usersRoutes(r, p, o)
+		}
 		if h != "front.test" && p.chance(40) {
 			m.route(r, o, route{definition: "#GatewayRoute", name: "rest", priority: ptr(last), to: m.targets})
 		}
 	}
 	m.Gateways = append(m.Gateways, d)
+}
+
+// usersRoutes draws routes of a gateway's host that are chosen by who the user is: chance alone rarely has it look at the tokens that
+// they ask about.
+func (m *Mesh) usersRoutes(r *rand.Rand, p *pen, host *object) {
+	m.lines = append(m.lines, m.write(r, host, `users: "edge/id"`, func(p *pen) string {
+		return pick(p, "{}", "{}", "{require: true}", `{not: paths: ["/a/*"]}`, `{require: true, methods: ["GET"]}`)
+	}))
+	for i := range 1 + p.IntN(3) {
+		m.route(r, host, route{definition: "#GatewayRoute", name: "u" + strconv.Itoa(i), priority: rank(p), to: m.targets, match: func(p *pen) string {
+			user := pick(p, "{}", fmt.Sprintf("subjects: [%q]", pick(p, ClaimTexts()...)), fmt.Sprintf("claims: role: [%q, %q]", pick(p, ClaimTexts()...), pick(p, ClaimTexts()...)),
+				fmt.Sprintf(`claims: {"groups.main": [%q], role: [%q]}`, pick(p, ClaimTexts()...), pick(p, ClaimTexts()...)))
+			if p.chance(50) {
+				return fmt.Sprintf(`match: {user: "edge/id": %s, path: prefix: %q}`, user, pick(p, "/a", "/b", "/a/b"))
+			}
+			return fmt.Sprintf(`match: user: "edge/id": %s`, user)
+		}})
+	}
 }
 
 // streams draws where connections to a gateway's port lead to.

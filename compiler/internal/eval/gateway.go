@@ -14,13 +14,21 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
-	again := h.ChoosesAgain()
+	again, alike := h.ChoosesAgain(), trait.Set{}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
-	for _, e := range m.GatewayRoutes(g, h) {
+	routes := m.GatewayRoutes(g, h)
+	if i := slices.IndexFunc(routes, func(e model.EffectiveRoute) bool { return !e.NotFound }); i >= 0 && again {
+		alike = routes[i].Traits // what filters do is the same on all of them, those that no route takes included
+	}
+	unrouted := func(r space.Rule) space.List {
+		acts := append(c.before(alike), visitorRefusals(m.TrustDomain, g, h, alike.SignedIn)...)
+		return start(r).through(inOrder(acts), way.unrouted)
+	}
+	for _, e := range routes {
 		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, visitorTests(e)), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
 		if e.NotFound && again {
 			d.Routes = append(d.Routes, r)
-			d.Effective = append(d.Effective, start(r).through(inOrder(append(c.before(e.Traits), refusals...)), way.unrouted)...)
+			d.Effective = append(d.Effective, unrouted(r)...)
 			continue
 		}
 		if r.Then.Verdict != space.Forward {
@@ -36,10 +44,8 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 	}
 	last := notFound(model.GatewayPath(g.ID))
 	d.Routes = append(d.Routes, last)
-	if again { // what its routes do alike to requests is done to those that none takes, too
-		of := h.Routes[0].Traits
-		acts := append(c.before(of), visitorRefusals(m.TrustDomain, g, h, of.SignedIn)...)
-		d.Effective = append(d.Effective, start(last).through(inOrder(acts), way.unrouted)...)
+	if again {
+		d.Effective = append(d.Effective, unrouted(last)...)
 	} else {
 		d.Effective = append(d.Effective, last)
 	}
