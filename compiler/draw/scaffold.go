@@ -642,32 +642,38 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		for i := range 1 + p.IntN(5) {
 			m.route(r, o, route{definition: "#GatewayRoute", name: "r" + strconv.Itoa(i), priority: rank(p), to: m.targets})
 		}
-		if p.chance(35) {
-			m.usersRoutes(r, p, o)
-		}
 		if h != "front.test" && p.chance(40) {
 			m.route(r, o, route{definition: "#GatewayRoute", name: "rest", priority: ptr(last), to: m.targets})
 		}
 	}
+	if p.chance(50) {
+		d.Hosts = append(d.Hosts, whoHost)
+		m.put(g, m.chosenByUsers(p))
+	}
 	m.Gateways = append(m.Gateways, d)
 }
 
-// usersRoutes draws routes of a gateway's host that are chosen by who the user is: chance alone rarely has it look at the tokens that
-// they ask about.
-func (m *Mesh) usersRoutes(r *rand.Rand, p *pen, host *object) {
-	m.lines = append(m.lines, m.write(r, host, `users: "edge/id"`, func(p *pen) string {
-		return pick(p, "{}", "{}", "{require: true}", `{not: paths: ["/a/*"]}`, `{require: true, methods: ["GET"]}`)
-	}))
+// whoHost is a gateway's host whose routes are chosen by who the user is, where there is one.
+const whoHost = "who.test"
+
+// chosenByUsers is a host whose routes are chosen by who the user is. They lead to one place: chance alone rarely draws a host
+// whose routes differ in nothing that filters do.
+func (m *Mesh) chosenByUsers(p *pen) string {
+	to, text := m.targets(p), ""
 	for i := range 1 + p.IntN(3) {
-		m.route(r, host, route{definition: "#GatewayRoute", name: "u" + strconv.Itoa(i), priority: rank(p), to: m.targets, match: func(p *pen) string {
-			user := pick(p, "{}", fmt.Sprintf("subjects: [%q]", pick(p, ClaimTexts()...)), fmt.Sprintf("claims: role: [%q, %q]", pick(p, ClaimTexts()...), pick(p, ClaimTexts()...)),
-				fmt.Sprintf(`claims: {"groups.main": [%q], role: [%q]}`, pick(p, ClaimTexts()...), pick(p, ClaimTexts()...)))
-			if p.chance(50) {
-				return fmt.Sprintf(`match: {user: "edge/id": %s, path: prefix: %q}`, user, pick(p, "/a", "/b", "/a/b"))
-			}
-			return fmt.Sprintf(`match: user: "edge/id": %s`, user)
-		}})
+		a, b := pick(p, ClaimTexts()...), pick(p, ClaimTexts()...)
+		user := pick(p, "{}", fmt.Sprintf("subjects: [%q]", a), fmt.Sprintf("claims: role: [%q, %q]", a, b), fmt.Sprintf(`claims: {"groups.main": [%q], role: [%q]}`, a, b))
+		does := to
+		if p.chance(20) {
+			does = pick(p, "respond: status: 418", `redirect: path: "/moved"`)
+		}
+		text += fmt.Sprintf("u%d: {priority: %d, match: {user: \"edge/id\": %s, path: prefix: %q}, %s}, ", i, p.IntN(1000), user, pick(p, "/", "/", "/a", "/a/b"), does)
 	}
+	if p.chance(70) {
+		text += fmt.Sprintf("rest: {match: path: prefix: %q, %s}, ", pick(p, "/", "/a"), to)
+	}
+	users := pick(p, "{}", "{}", "{require: true}", `{not: paths: ["/a/*"]}`, `{require: true, methods: ["GET"]}`)
+	return fmt.Sprintf(`host: %q: {users: "edge/id": %s, route: {%s}}`, whoHost, users, text)
 }
 
 // streams draws where connections to a gateway's port lead to.

@@ -14,10 +14,11 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
-	again, alike := h.ChoosesAgain(), trait.Set{}
+	d.Again = h.ChoosesAgain()
+	alike := trait.Set{}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	routes := m.GatewayRoutes(g, h)
-	if i := slices.IndexFunc(routes, func(e model.EffectiveRoute) bool { return !e.NotFound }); i >= 0 && again {
+	if i := slices.IndexFunc(routes, func(e model.EffectiveRoute) bool { return !e.NotFound }); i >= 0 && d.Again {
 		alike = routes[i].Traits // what filters do is the same on all of them, those that no route takes included
 	}
 	unrouted := func(r space.Rule) space.List {
@@ -26,7 +27,7 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 	}
 	for _, e := range routes {
 		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, visitorTests(e)), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
-		if e.NotFound && again {
+		if e.NotFound && d.Again {
 			d.Routes = append(d.Routes, r)
 			d.Effective = append(d.Effective, unrouted(r)...)
 			continue
@@ -44,7 +45,7 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 	}
 	last := notFound(model.GatewayPath(g.ID))
 	d.Routes = append(d.Routes, last)
-	if again {
+	if d.Again {
 		d.Effective = append(d.Effective, unrouted(last)...)
 	} else {
 		d.Effective = append(d.Effective, last)
