@@ -647,14 +647,14 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		}
 	}
 	if p.chance(50) {
-		d.Hosts = append(d.Hosts, whoHost)
+		d.Hosts = append(d.Hosts, WhoHost)
 		m.put(g, m.chosenByUsers(p))
 	}
 	m.Gateways = append(m.Gateways, d)
 }
 
-// whoHost is a gateway's host whose routes are chosen by who the user is, where there is one.
-const whoHost = "who.test"
+// WhoHost is a gateway's host whose routes are chosen by who the user is, where there is one.
+const WhoHost = "who.test"
 
 // chosenByUsers is a host whose routes are chosen by who the user is. They lead to one place: chance alone rarely draws a host
 // whose routes differ in nothing that filters do.
@@ -673,7 +673,7 @@ func (m *Mesh) chosenByUsers(p *pen) string {
 		text += fmt.Sprintf("rest: {match: path: prefix: %q, %s}, ", pick(p, "/", "/a"), to)
 	}
 	users := pick(p, "{}", "{}", "{require: true}", `{not: paths: ["/a/*"]}`, `{require: true, methods: ["GET"]}`)
-	return fmt.Sprintf(`host: %q: {users: "edge/id": %s, route: {%s}}`, whoHost, users, text)
+	return fmt.Sprintf(`host: %q: {users: "edge/id": %s, route: {%s}}`, WhoHost, users, text)
 }
 
 // streams draws where connections to a gateway's port lead to.
