@@ -103,7 +103,7 @@ func least() map[string]int {
 	return map[string]int{
 		"all": 5000, "forward": 400, "split": 120, "external": 60, "copy": 60, "denied": 400, "notFound": 400, "redirect": 50, "abort": 40,
 		"answered by cors": 3, "answered by respond": 30, "tcp forward": 150, "tcp denied": 200, "attached": 40, "moved": 150,
-		"denied by users": 20, "signed in": 40, "chosen by user": 5, "denied by deny": 80, "granted by header": 2, "granted by query": 1, "denied by header": 10, "denied by csrf": 20, "tcp denied by deny": 40, "answered by gateway port": 15, "denied by gateway port": 8,
+		"denied by users": 20, "signed in": 40, "denied by deny": 80, "granted by header": 2, "granted by query": 1, "denied by header": 10, "denied by csrf": 20, "tcp denied by deny": 40, "answered by gateway port": 15, "denied by gateway port": 8,
 		"proxy's 400": 800, "proxy's 403": 10, "proxy's 404": 60, "proxy's 426": 100, "proxy's 431": 15, "proxy's 501": 20, "ended by a proxy": 300,
 		"HTTP/1.0": 150, "HTTP/1.1": 3000, "HTTP/2": 800, "handshake": 30, "told scheme": 10, "WebSocket": 10, "port's 308": 20, "port's 403": 8, "port's 421": 15,
 	}
