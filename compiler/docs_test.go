@@ -98,7 +98,9 @@ func words() []word {
 	}
 	for _, c := range catalog.Conditions() {
 		for _, x := range c.Examples {
-			if shown := route(x.Match); c.Door == nil {
+			if shown := route(x.Match); x.Mesh != "" {
+				out = append(out, word{x.Name, x.Mesh})
+			} else if c.Door == nil {
 				out = append(out, word{x.Name, shown})
 			} else {
 				out = append(out, word{x.Name, `mesh: gateway: edge: {port: http: number: 80, trustedHops: 1, host: "*": route: {x: {match: ` + x.Match + `, to: cart: 100}, default: to: web: 100}}`})
@@ -177,7 +179,7 @@ func compiled(t *testing.T, w word, target string) string {
 	var why []string
 	for _, d := range example(t, w.shown, target) {
 		switch {
-		case ofStructure(d):
+		case ofOthers(d):
 		case d.IsError() && d.Code != diag.CodeMatch && d.Code != diag.CodeOrder:
 			t.Errorf("%s: %s", w.name, d)
 		case d.IsError():
@@ -196,9 +198,12 @@ func compiled(t *testing.T, w word, target string) string {
 	return support(state, strings.Join(slices.Compact(why), "; "))
 }
 
-// ofStructure reports whether a problem is told of a part of the mesh, which has its own table.
-func ofStructure(d diag.Diagnostic) bool {
-	return slices.ContainsFunc(catalog.Structure(), func(s feature.Structure) bool {
+// ofOthers reports whether a problem is told of a part of the mesh, or of a feature, which have tables of their own.
+func ofOthers(d diag.Diagnostic) bool {
+	return slices.ContainsFunc(catalog.All(), func(f feature.Feature) bool {
+		state, why := f.GatewayAPI.Support()
+		return d.Code == diag.CodeUnsupported && state == "refused" && strings.HasSuffix(d.Text, fmt.Sprintf("%q: %s", f.Field, why))
+	}) || slices.ContainsFunc(catalog.Structure(), func(s feature.Structure) bool {
 		_, why := s.GatewayAPI.Support()
 		return strings.HasSuffix(d.Text, ": "+why)
 	})

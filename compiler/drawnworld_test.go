@@ -346,6 +346,7 @@ type drawnMatch struct {
 	Spaces  []string             `json:"namespaces"`
 	callers []string             // the accounts of From
 	Hosts   []string             `json:"hosts"`
+	User    map[string]drawnUser `json:"user"`
 }
 
 type drawnGRPC struct{ Service, Method string }
@@ -1180,6 +1181,9 @@ func (m drawnMatch) each() []func(asked) bool {
 	if m.Scheme != "" {
 		out = append(out, func(q asked) bool { return m.Scheme == q.scheme })
 	}
+	if len(m.User) > 0 {
+		out = append(out, drawnRule{User: m.User}.isOf)
+	}
 	for name, x := range m.Headers {
 		out = append(out, func(q asked) bool {
 			v, there := q.headers[strings.ToLower(name)]
@@ -1333,6 +1337,13 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 			count(func(m drawnMatch) int { return min(1, len(m.Methods)) }),
 			count(func(m drawnMatch) int { return min(1, len(m.From)) + min(1, len(m.Spaces)) }), count(func(m drawnMatch) int { return len(m.Headers) }),
 			count(func(m drawnMatch) int { return len(m.Cookies) }), count(func(m drawnMatch) int { return len(m.Query) }), count(func(m drawnMatch) int { return min(1, len(m.Scheme)) }),
+			count(func(m drawnMatch) int { return len(m.User) }), count(func(m drawnMatch) int {
+				n := 0
+				for _, u := range m.User {
+					n += len(u.parts())
+				}
+				return n
+			}),
 		}
 	}
 	return slices.Compare(rank(r), rank(o)) > 0
@@ -1766,9 +1777,18 @@ func (g *drawnGateway) isReachedBy(host drawnHost, scheme string) bool {
 func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q asked) fate {
 	h := hostClass(slices.Sorted(maps.Keys(g.Host)), host)
 	at := g.Host[h]
+	asksUsers := func(r *drawnRoute) bool { return len(r.Match.User) > 0 }
+	all := slices.Concat(slices.Collect(maps.Values(at.Route)), at.attached)
+	again := slices.ContainsFunc(all, asksUsers)
+	if again { // and all routes say the same of users
+		q = w.signedIn(t, nearest("users", all[0].words, at.words), q)
+	}
 	r := firstOf(slices.Collect(maps.Values(at.Route)), q)
 	if r == nil {
 		r = firstOf(at.attached, q)
+	}
+	if r == nil && again { // what the others do alike to requests is done to these, too
+		return w.unrouted(t, g, at, h, all[0].words, q)
 	}
 	if r == nil {
 		return fate{verdict: "404"}
@@ -1788,7 +1808,7 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	asks := w.users(t, nearest("users", r.words, at.words)) + fmt.Sprint(w.claims())
 	if !w.knows(t, nearest("users", r.words, at.words), q) {
 		// That no route of the service takes it is found first.
-		if f := w.led(t, r, words, q); f.verdict != "404" {
+		if f := w.led(t, r, words, q); f.verdict != "404" || again {
 			return fate{verdict: "denied", unknown: true, written: "its user " + asks + f.written}
 		}
 	}
@@ -1799,12 +1819,31 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 			return fate{verdict: "denied", written: "before its route " + asks + f.written} // whose edits of answers are not made
 		}
 	}
-	if f := w.led(t, r, words, q); f.verdict != "404" && words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
+	if f := w.led(t, r, words, q); (f.verdict != "404" || again) && words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
 		return fate{verdict: "denied", written: "before its route " + asks + f.written}
 	}
 	f := w.led(t, r, words, q)
 	f.written += asks
 	return f
+}
+
+// unrouted is what becomes of a request that none of a host's routes takes, which look at users alike.
+func (w *reading) unrouted(t *testing.T, g *drawnGateway, at drawnHost, host string, words map[string]json.RawMessage, q asked) fate {
+	t.Helper()
+	users, csrf := nearest("users", words, at.words), nearest("csrf", words, at.words)
+	asks := w.users(t, users) + csrf + fmt.Sprint(w.claims())
+	if !w.knows(t, users, q) {
+		return fate{verdict: "denied", unknown: true, written: "its user " + asks}
+	}
+	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
+		if !d.off(t) && d.refusesWhat(q) {
+			return fate{verdict: "denied", written: "before its route " + asks}
+		}
+	}
+	if csrf != "" && isForeign(t, csrf, host, q) {
+		return fate{verdict: "denied", written: "before its route " + asks}
+	}
+	return fate{verdict: "404", written: asks}
 }
 
 // led is what becomes of a request where a gateway's route leads it.

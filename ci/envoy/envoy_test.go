@@ -165,6 +165,9 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		if slices.ContainsFunc(x.request.Users, func(u compiler.User) bool { return u.Token == compiler.SignedIn }) && x.got.Seen != nil {
 			counts["signed in"]++
 		}
+		if x.got.Seen != nil && slices.ContainsFunc(x.want.Steps, func(s compiler.Step) bool { return strings.Contains(s.Path, "/host/"+draw.WhoHost+"/route/u") }) {
+			counts["chosen by user"]++
+		}
 		if x.want.Client != "" && x.got.Seen != nil {
 			counts["told client"]++
 		}

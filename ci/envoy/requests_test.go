@@ -27,6 +27,9 @@ func (d *asker) request() compiler.Request {
 	} else if !strings.HasPrefix(r.To, "gateway/") && d.chance(90) {
 		r.Host = d.called(r.To)
 	}
+	if name, is := strings.CutPrefix(r.To, "gateway/"); is && d.chance(20) && slices.ContainsFunc(d.mesh.Gateways, func(g draw.Door) bool { return g.ID == name && slices.Contains(g.Hosts, draw.WhoHost) }) {
+		r.Host = draw.WhoHost
+	}
 	if d.chance(60) {
 		r.Method = "GET"
 	}
@@ -90,7 +93,11 @@ func (d *asker) toward(r *compiler.Request) {
 	} else if d.external(id) != nil {
 		kind = "external"
 	}
-	q := d.mesh.Toward(d.Rand, kind, id, r.Port)
+	port := r.Port
+	if r.Host == draw.WhoHost {
+		port = r.Host
+	}
+	q := d.mesh.Toward(d.Rand, kind, id, port)
 	r.Headers, r.Users = append(r.Headers, q.Headers...), q.Users
 	if q.Method != "" {
 		r.Method = q.Method

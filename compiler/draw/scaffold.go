@@ -646,7 +646,34 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 			m.route(r, o, route{definition: "#GatewayRoute", name: "rest", priority: ptr(last), to: m.targets})
 		}
 	}
+	if p.chance(50) {
+		d.Hosts = append(d.Hosts, WhoHost)
+		m.put(g, m.chosenByUsers(p))
+	}
 	m.Gateways = append(m.Gateways, d)
+}
+
+// WhoHost is a gateway's host whose routes are chosen by who the user is, where there is one.
+const WhoHost = "who.test"
+
+// chosenByUsers is a host whose routes are chosen by who the user is. They lead to one place: chance alone rarely draws a host
+// whose routes differ in nothing that filters do.
+func (m *Mesh) chosenByUsers(p *pen) string {
+	to, text := m.targets(p), ""
+	for i := range 1 + p.IntN(3) {
+		a, b := pick(p, ClaimTexts()...), pick(p, ClaimTexts()...)
+		user := pick(p, "{}", fmt.Sprintf("subjects: [%q]", a), fmt.Sprintf("claims: role: [%q, %q]", a, b), fmt.Sprintf(`claims: {"groups.main": [%q], role: [%q]}`, a, b))
+		does := to
+		if p.chance(20) {
+			does = pick(p, "respond: status: 418", `redirect: path: "/moved"`)
+		}
+		text += fmt.Sprintf("u%d: {priority: %d, match: {user: \"edge/id\": %s, path: prefix: %q}, %s}, ", i, p.IntN(1000), user, pick(p, "/", "/", "/a", "/a/b"), does)
+	}
+	if p.chance(70) {
+		text += fmt.Sprintf("rest: {match: path: prefix: %q, %s}, ", pick(p, "/", "/a"), to)
+	}
+	users := pick(p, "{}", "{}", "{require: true}", `{not: paths: ["/a/*"]}`, `{require: true, methods: ["GET"]}`)
+	return fmt.Sprintf(`host: %q: {users: "edge/id": %s, route: {%s}}`, WhoHost, users, text)
 }
 
 // streams draws where connections to a gateway's port lead to.

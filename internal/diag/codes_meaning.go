@@ -249,6 +249,12 @@ const (
 	// CodeUnknownUser is a condition on who the end user is where no `users` of that provider stands before it.
 	// Example: `grant: staff: {mesh: true, user: corp: {}}` on a service without `users: corp`.
 	CodeUnknownUser Code = "MESH0268"
+	// CodeUserRoute is a gateway's route that asks who the user is, at a host some of whose routes look at no token of that provider.
+	// Example: `match: user: corp: {}` on a route of a host without `users: corp`.
+	CodeUserRoute Code = "MESH0298"
+	// CodeAgain is a gateway's host whose routes ask who the user is and differ in what filters do, which stand before that is known.
+	// Example: `route: {beta: match: user: corp: {}, default: fault: abort: {status: 503}}`.
+	CodeAgain Code = "MESH0299"
 	// CodeTwoValues is another line of a header that has one value (warning).
 	// Example: `requestHeaders: add: "content-type": "text/plain"`.
 	CodeTwoValues Code = "MESH0255"

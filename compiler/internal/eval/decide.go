@@ -55,8 +55,12 @@ func Closed(d space.Decision, caller string) bool {
 // not let through, before anything else of the route acts. Where no route takes it, that is
 // the answer.
 func notUpgraded(d space.Decision, q space.Request) (space.Answer, bool) {
-	i := slices.IndexFunc(d.Routes, func(r space.Rule) bool { return space.Matches(r.When, q) })
-	if i < 0 || i == len(d.Routes)-1 { // the last is what no route takes
+	first := q
+	if d.Again { // the filters that are to let it pass are those of the first choice
+		first.Users = nil
+	}
+	i := slices.IndexFunc(d.Routes, func(r space.Rule) bool { return space.Matches(r.When, first) })
+	if i < 0 || i == len(d.Routes)-1 && !d.Again { // the last is what no route takes
 		return space.Answer{}, false
 	}
 	r := d.Routes[i]

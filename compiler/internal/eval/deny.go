@@ -143,7 +143,7 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 		when = append(when, as.query(v)...)
 	}
 	for _, u := range t.Users {
-		when = slices.Concat(when, of.signedIn(u.Provider), claims(u))
+		when = slices.Concat(when, of.signedIn(u.Provider), u.Tests())
 	}
 	if t.Sources != nil {
 		when = append(when, space.AddressTest(space.SourceDim, t.Sources))

@@ -6,6 +6,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // gatewayDecision follows the requests to one host through the gateway's routes and
@@ -13,9 +14,24 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
+	d.Again = h.ChoosesAgain()
+	alike := trait.Set{}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
-	for _, e := range m.GatewayRoutes(g, h) {
-		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, e.Match.Tests()), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
+	routes := m.GatewayRoutes(g, h)
+	if i := slices.IndexFunc(routes, func(e model.EffectiveRoute) bool { return !e.NotFound }); i >= 0 && d.Again {
+		alike = routes[i].Traits // what filters do is the same on all of them, those that no route takes included
+	}
+	unrouted := func(r space.Rule) space.List {
+		acts := append(c.before(alike), visitorRefusals(m.TrustDomain, g, h, alike.SignedIn)...)
+		return start(r).through(inOrder(acts), way.unrouted)
+	}
+	for _, e := range routes {
+		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, visitorTests(e)), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
+		if e.NotFound && d.Again {
+			d.Routes = append(d.Routes, r)
+			d.Effective = append(d.Effective, unrouted(r)...)
+			continue
+		}
 		if r.Then.Verdict != space.Forward {
 			d.Routes = append(d.Routes, r)
 			d.Effective = append(d.Effective, start(r).through(refusals, func(w way) space.List { return space.List{w.rule()} })...)
@@ -28,9 +44,34 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return known.follow(w, e.To, after) })...)
 	}
 	last := notFound(model.GatewayPath(g.ID))
-	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
+	d.Routes = append(d.Routes, last)
+	if d.Again {
+		d.Effective = append(d.Effective, unrouted(last)...)
+	} else {
+		d.Effective = append(d.Effective, last)
+	}
 	return d
 }
+
+// visitorTests are the tests of a gateway's route: of what tokens say, at those requests whose tokens are looked at.
+func visitorTests(e model.EffectiveRoute) []space.Test {
+	out := e.Match.Tests()
+	for _, t := range e.Match.Late() {
+		if provider, ok := t.Dim.User(); ok {
+			are, _ := e.Traits.SignedIn(provider)
+			out = slices.Concat(out, are)
+		}
+	}
+	return out
+}
+
+// before are what traits do to a request before its route acts.
+func (c Column) before(s trait.Set) []act {
+	return slices.DeleteFunc(c.acts(s), func(a act) bool { return a.At >= space.AtRoute })
+}
+
+// unrouted ends a way of which no route takes the requests.
+func (w way) unrouted() space.List { return space.List{w.ending(space.NotRouted()).rule()} }
 
 // Besides are those of a gateway's names that take what another one of them would.
 func Besides(name string, names []string) string {

@@ -27,15 +27,6 @@ func (of knows) signedIn(provider string) []space.Test {
 	return []space.Test{never}
 }
 
-// claims are the tests of what a token says that is right.
-func claims(u model.UserTerms) []space.Test {
-	var out []space.Test
-	for _, c := range u.Claims {
-		out = append(out, space.Values(space.ClaimDim(u.Provider, c.Name), c.Any...))
-	}
-	return out
-}
-
 // but are the sets of tests of which one holds where all of when do and none of what is said of users,
 // each claim by itself: either nobody is signed in there, for one reason or another, or no claim is so.
 func (of knows) but(when []space.Test, not []model.UserTerms) [][]space.Test {
@@ -46,7 +37,7 @@ func (of knows) but(when []space.Test, not []model.UserTerms) [][]space.Test {
 			t.Not = !t.Not
 			ways = append(ways, []space.Test{t})
 		}
-		if all := claims(u); len(all) > 0 {
+		if all := u.Tests(); len(all) > 0 {
 			for i := range all {
 				all[i].Not = true
 			}

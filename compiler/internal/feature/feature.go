@@ -40,9 +40,9 @@ type Feature struct {
 // answers for it.
 type Condition struct {
 	resolve.Word
-	// Dim is the dimension, or the family, on which its tests are and those of no other row; ""
-	// if it says what other rows say, too. Targets have cells for it.
-	Dim string
+	// Dims are the dimensions, or families, on which its tests are and those of no other row; none
+	// if it says what other rows say, too. The first one's word is the row's. Targets have cells for them.
+	Dims []string
 	// Examples are what `match` may hold of it, each by a name, for the documentation.
 	Examples []Example
 
@@ -51,7 +51,11 @@ type Condition struct {
 }
 
 // Example is a way to write a condition.
-type Example struct{ Name, Match string }
+type Example struct {
+	Name, Match string
+	// Mesh is a package's text with it, where a route beside others does not do.
+	Mesh string
+}
 
 // Structure is the row of a part of the language that is no value on an object. Every field
 // must be set, so that each target answers for each part.

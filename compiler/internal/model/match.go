@@ -73,6 +73,17 @@ func (x Match) AsksCaller() bool {
 	return slices.ContainsFunc(x.When, func(t space.Test) bool { return t.Dim == space.CallerDim })
 }
 
+// Late are the tests of what is only known behind the first choice of a route (space.Dimension.Late).
+func (x Match) Late() []space.Test {
+	var out []space.Test
+	for _, t := range x.When {
+		if dim, _ := t.Dim.Of(); dim.Late {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // AnyCaller stands for whoever calls, where all is asked that some route may mean.
 const AnyCaller = "*"
 
@@ -263,14 +274,14 @@ func compareTests(a, b space.Test) int {
 // Meets reports whether one request can be taken by both matches, for the
 // purpose of finding conflicts: two different exact values of one header are
 // taken as exclusive, because a request has such a header once in all practice,
-// and the order by value decides for one that has it twice.
+// and the order by value decides for one that has it twice. Claims are lists in all practice.
 func (x Match) Meets(y Match) bool {
 	if _, ok := IntersectMatches(x, y); !ok {
 		return false
 	}
 	for _, a := range x.When {
 		for _, b := range y.When {
-			if a.Dim == b.Dim && listsValues(a) && listsValues(b) && !slices.ContainsFunc(a.Any, func(p space.Pattern) bool { return slices.Contains(b.Any, p) }) {
+			if dim, _ := a.Dim.Of(); a.Dim == b.Dim && !dim.Late && listsValues(a) && listsValues(b) && !slices.ContainsFunc(a.Any, func(p space.Pattern) bool { return slices.Contains(b.Any, p) }) {
 				return false
 			}
 			if a.Dim == b.Dim && (excludes(a, b) || excludes(b, a)) {

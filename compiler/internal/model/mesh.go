@@ -635,6 +635,15 @@ type UserTerms struct {
 	Claims []ClaimTerms `json:"claims,omitempty"`
 }
 
+// Tests are those of what a token says that is right.
+func (u UserTerms) Tests() []space.Test {
+	var out []space.Test
+	for _, c := range u.Claims {
+		out = append(out, space.Values(space.ClaimDim(u.Provider, c.Name), c.Any...))
+	}
+	return out
+}
+
 // ClaimTerms say what a claim is: one of the values, or a list with one of them in it.
 type ClaimTerms struct {
 	// Name is the claim, "a.b" for b within a.
@@ -885,6 +894,11 @@ type Host struct {
 	// ShadowDenies are counted, and refuse nothing.
 	ShadowDenies []Deny  `json:"shadow_denies,omitempty"`
 	Routes       []Route `json:"routes"`
+}
+
+// ChoosesAgain reports whether some of its routes ask what is only known behind the first choice of one (Match.Late).
+func (h Host) ChoosesAgain() bool {
+	return slices.ContainsFunc(h.Routes, func(r Route) bool { return len(r.Match.Late()) > 0 })
 }
 
 // HostTLS is how visitors reach a host by HTTPS.

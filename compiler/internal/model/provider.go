@@ -95,6 +95,14 @@ type Claim struct {
 	Name string `json:"name"`
 }
 
+// Right are the tokens that count: to a provider without audiences those for others, too. Keys and passwords have none.
+func (p Provider) Right() []string {
+	if len(p.Audiences) > 0 || p.Credentials != nil {
+		return []string{space.SignedIn}
+	}
+	return []string{space.SignedIn, space.OtherAudience}
+}
+
 // ClaimSteps are the names on the way to a claim.
 func ClaimSteps(name string) []string { return strings.Split(name, ".") }
 

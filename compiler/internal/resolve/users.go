@@ -42,6 +42,16 @@ func (l *linker) userTerms(p *pkg, n intent.Node) []model.UserTerms {
 	return out
 }
 
+// EndUser are the tests of who the visitor is, by provider.
+func (x *Place) EndUser(n intent.Node) []space.Test {
+	var out []space.Test
+	for _, u := range x.l.userTerms(x.pkg, n) {
+		out = append(out, space.Values(space.UserDim(u.Provider), x.l.providers[u.Provider].Right()...))
+		out = append(out, u.Tests()...)
+	}
+	return out
+}
+
 // claimTerms reads what is said of one user's token.
 func (l *linker) claimTerms(of model.Provider, n intent.Node) []model.ClaimTerms {
 	var out []model.ClaimTerms
@@ -93,6 +103,7 @@ func (l *linker) checkUsers() {
 			for _, r := range h.Routes {
 				l.checkCounting(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), "route "+strconv.Quote(r.Name)+" or host "+strconv.Quote(h.Name))
 			}
+			l.checkChosen(g, h)
 			path := model.GatewayHostPath(g.ID, h.Name)
 			for _, d := range slices.Concat(h.Denies, h.ShadowDenies) {
 				l.knows("deny "+strconv.Quote(d.Name), model.DenyPath(path, d.Name), "each route of host "+strconv.Quote(h.Name), around, d.Terms, d.Not)
@@ -100,6 +111,29 @@ func (l *linker) checkUsers() {
 		}
 		for _, d := range slices.Concat(g.Denies, g.ShadowDenies) {
 			l.knows("deny "+strconv.Quote(d.Name), model.DenyPath(model.GatewayPath(g.ID), d.Name), "each route of gateway "+strconv.Quote(g.ID), all, d.Terms, d.Not)
+		}
+	}
+}
+
+// checkChosen refuses routes that ask who the visitor is where not all of the host's routes look at his token: any of them
+// may be the one that is chosen before that is known.
+func (l *linker) checkChosen(g *model.Gateway, h model.Host) {
+	for _, r := range h.Routes {
+		for _, t := range r.Match.Late() {
+			provider, ok := t.Dim.User()
+			if !ok {
+				continue // beside that
+			}
+			i := slices.IndexFunc(h.Routes, func(r model.Route) bool { _, ok := r.Traits.SignedIn(provider); return !ok })
+			if i < 0 {
+				continue
+			}
+			path := model.GatewayRoutePath(g.ID, h.Name, r.Name)
+			d := diag.New(diag.CodeUserRoute, l.lineOf(path), "route %q is chosen by who the user is to provider %q, but its host %q does not look at tokens of that provider on all of its routes: a request has come by another one of them before it is known", r.Name, provider, h.Name)
+			if h.Routes[i].Name != r.Name {
+				d = d.WithRelated(l.lineOf(model.GatewayRoutePath(g.ID, h.Name, h.Routes[i].Name)), "a route that does not")
+			}
+			l.add(d.WithFix("write users: %q: {} on the host, and no other `users` on its routes", provider))
 		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 
 const claimPrefix = "claim:"
 
+// Claims is the family of ClaimDim.
+const Claims Dim = claimPrefix
+
 // ClaimDim is the dimension of a claim of the end user's token, as a provider reads it: multi-valued, for
 // a claim may be a list. Only a token that is right says anything, so who tests one tests UserDim too.
 func ClaimDim(provider, name string) Dim { return Dim(claimPrefix + provider + " " + name) }
@@ -14,6 +17,7 @@ func ClaimDim(provider, name string) Dim { return Dim(claimPrefix + provider + "
 var claim = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
 	Name:  claimPrefix,
 	Lines: true,
+	Late:  true,
 	Values: func(q Request, name string) []string {
 		var out []string
 		provider, name, _ := strings.Cut(name, " ")
@@ -30,6 +34,7 @@ var claim = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot ex
 		provider, name, _ := strings.Cut(name, " ")
 		return slices.ContainsFunc(q.saidBy(provider), func(c Claim) bool { return c.Name == name })
 	},
+	Word:  "claims",
 	Place: Addition,
 	Words: func(name string, t Test) string {
 		provider, name, _ := strings.Cut(name, " ")

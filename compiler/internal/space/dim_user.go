@@ -11,6 +11,9 @@ const userPrefix = "user:"
 // brings along for it.
 func UserDim(provider string) Dim { return Dim(userPrefix + provider) }
 
+// User is the provider of which d is UserDim.
+func (d Dim) User() (provider string, ok bool) { return strings.CutPrefix(string(d), userPrefix) }
+
 // What a request brings along for a provider.
 const (
 	// NoToken is nothing: nobody is signed in.
@@ -42,11 +45,13 @@ type Claim struct {
 
 var user = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
 	Name:     userPrefix,
+	Late:     true,
 	Values:   func(q Request, provider string) []string { return one(q.user(provider)) },
 	With:     Request.withUser,
 	Universe: fixed(`(?:` + strings.Join([]string{SignedIn, OtherAudience, BadToken}, "|") + `)?`),
 	Likely:   []string{NoToken, SignedIn},
 	Fixes:    func(q Request, provider string) bool { return q.user(provider) != NoToken },
+	Word:     "user",
 	Place:    Addition,
 	Words:    userWords,
 }

@@ -15,6 +15,9 @@ type Dimension struct {
 	// Door says that a request has its value from the door by which it came: who asks about
 	// one door is told nothing of it.
 	Door bool
+	// Late says that a request has its value only once the first proxy has looked at its tokens: a route that tests it
+	// is chosen by then, in place of another one.
+	Late bool
 	// Values are a request's.
 	Values func(q Request, name string) []string
 	// With is the request with that value, which is added to those that it has where there

@@ -485,6 +485,8 @@ type Decision struct {
 	Behind List `json:"-"`
 	// Routes is where requests go and what happens to them on the way.
 	Routes List `json:"routes,omitempty"`
+	// Again says that a route is chosen as if nobody were signed in, and once more when it is known who is.
+	Again bool `json:"-"`
 	// Effective composes both as they take effect: a route that does not match
 	// hides a denial, a redirect comes before one. Its last rule matches all.
 	Effective List `json:"effective"`

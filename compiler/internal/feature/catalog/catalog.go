@@ -107,6 +107,7 @@ func Conditions() []feature.Condition {
 		condition.Query,
 		condition.Hosts,
 		condition.Scheme,
+		condition.User,
 	}
 }
 
@@ -203,8 +204,8 @@ func Envoy() envoy.Column {
 func EnvoyConditions() envoy.Conditions {
 	out := envoy.Conditions{}
 	for _, c := range Conditions() {
-		if c.Dim != "" {
-			out[c.Dim] = c.Envoy
+		for _, dim := range c.Dims {
+			out[dim] = c.Envoy
 		}
 	}
 	return out
@@ -214,8 +215,8 @@ func EnvoyConditions() envoy.Conditions {
 func GatewayAPIConditions() gatewayapi.Conditions {
 	out := gatewayapi.Conditions{}
 	for _, c := range Conditions() {
-		if c.Dim != "" {
-			out[c.Dim] = c.GatewayAPI
+		for _, dim := range c.Dims {
+			out[dim] = c.GatewayAPI
 		}
 	}
 	return out

@@ -122,13 +122,13 @@ func TestEveryConditionHasARow(t *testing.T) {
 		if err != nil || !strings.Contains(string(text), "\t"+c.Field+"?:") {
 			t.Errorf("%s has no field %q (%v)", file, c.Field, err)
 		}
-		if files = append(files, file); c.Dim == "" {
+		if files = append(files, file); len(c.Dims) == 0 {
 			continue
 		}
-		dims = append(dims, c.Dim)
+		dims = append(dims, c.Dims...)
 		for _, d := range space.Dimensions() {
-			if d.Name == c.Dim && d.Word != c.Field {
-				t.Errorf("the condition %q is about %s, whose word is %q", c.Field, c.Dim, d.Word)
+			if d.Name == c.Dims[0] && d.Word != c.Field {
+				t.Errorf("the condition %q is about %s, whose word is %q", c.Field, d.Name, d.Word)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // has no form of presence; a header's lines are read by evaluator, proof and edits alike.
 var Cookies = feature.Condition{
 	Word: resolve.Word{Field: "cookies", Read: readCookies, Door: nil},
-	Dim:  string(space.CookieDim("")),
+	Dims: []string{string(space.CookieDim(""))},
 	Examples: []feature.Example{
 		{Name: "cookie, exact", Match: `cookies: a: exact: "b"`},
 		{Name: "cookie, regex", Match: `cookies: a: regex: "b.*"`},

@@ -19,7 +19,7 @@ const noCaller = "no condition of an HTTPRoute is about who calls"
 var (
 	From = feature.Condition{
 		Word:       resolve.Word{Field: "from", Read: readFrom, Door: nil},
-		Dim:        string(space.CallerDim),
+		Dims:       []string{string(space.CallerDim)},
 		Examples:   []feature.Example{{Name: "from", Match: `from: ["web"]`}},
 		Envoy:      envoy.OnCaller(),
 		GatewayAPI: gatewayapi.RefuseCondition(noCaller),

@@ -17,7 +17,7 @@ import (
 // Headers is the row of `headers`: some line of each is like what is written.
 var Headers = feature.Condition{
 	Word: resolve.Word{Field: "headers", Read: readHeaders, Door: nil},
-	Dim:  string(space.HeaderDim("")),
+	Dims: []string{string(space.HeaderDim(""))},
 	Examples: []feature.Example{
 		{Name: "header, exact", Match: `headers: "x-a": exact: "b"`},
 		{Name: "header, prefix", Match: `headers: "x-a": prefix: "b"`},

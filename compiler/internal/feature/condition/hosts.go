@@ -17,7 +17,7 @@ import (
 // at hosts already.
 var Hosts = feature.Condition{
 	Word:       resolve.Word{Field: "hosts", Read: readHosts, Door: nil},
-	Dim:        string(space.HostDim),
+	Dims:       []string{string(space.HostDim)},
 	Examples:   []feature.Example{{Name: "hosts", Match: `hosts: ["old.shop.example", "*.old.shop.example"]`}},
 	Envoy:      envoy.OnHost(),
 	GatewayAPI: gatewayapi.RefuseCondition("an HTTPRoute of a Service has no host names"),

@@ -14,7 +14,7 @@ import (
 // Methods is the row of `methods`.
 var Methods = feature.Condition{
 	Word:       resolve.Word{Field: "methods", Read: readMethods, Door: nil},
-	Dim:        string(space.MethodDim),
+	Dims:       []string{string(space.MethodDim)},
 	Examples:   []feature.Example{{Name: "methods", Match: `methods: ["GET"]`}},
 	Envoy:      envoy.OnField(":method"),
 	GatewayAPI: gatewayapi.OnMethod(),

@@ -13,7 +13,7 @@ import (
 // Query is the row of `query`: the first value of each parameter is like what is written.
 var Query = feature.Condition{
 	Word: resolve.Word{Field: "query", Read: readQuery, Door: nil},
-	Dim:  string(space.QueryDim("")),
+	Dims: []string{string(space.QueryDim(""))},
 	Examples: []feature.Example{
 		{Name: "query", Match: `query: q: exact: "b"`},
 		{Name: "query, regex", Match: `query: q: regex: "b+"`},

@@ -16,7 +16,7 @@ var Scheme = feature.Condition{
 		Dim: space.SchemeDim, Values: (*model.Gateway).Schemes,
 		Fix: "a proxy in front of the gateway ends TLS and writes x-forwarded-proto, let the gateway say `trustedHops: 1`",
 	}},
-	Dim:        string(space.SchemeDim),
+	Dims:       []string{string(space.SchemeDim)},
 	Examples:   []feature.Example{{Name: "scheme, at a gateway", Match: `scheme: "https"`}},
 	Envoy:      envoy.OnField(envoy.SchemeField),
 	GatewayAPI: gatewayapi.RefuseCondition("no condition of an HTTPRoute is about the scheme by which a request came"),

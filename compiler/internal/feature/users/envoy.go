@@ -30,6 +30,9 @@ func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
 	for _, h := range envoy.ChosenBy(r, v.Image()) {
 		x.Problem("test another header", "the route is chosen by header %s, and what that says is only known when the user is: the visitor has written it", h)
 	}
+	if x.Again {
+		v.chosenBy(r, x)
+	}
 	for _, d := range x.Gateway.AllDenies() {
 		v.untested(d.Terms, x)
 		v.untested(d.Not, x)
@@ -67,6 +70,27 @@ func (us Users) reads(header string) bool {
 	return slices.ContainsFunc(us.Of, func(u User) bool {
 		return u.Provider.From.InHeader(header) || header == "cookie" && len(u.Provider.From.Cookies) > 0
 	})
+}
+
+// chosenBy refuses conditions of a route on what is taken away before it is chosen again: headers that visitors write in place
+// of providers, and tokens in parameters.
+func (us Users) chosenBy(r *routev3.Route, x *envoy.Ctx) {
+	for _, h := range r.GetMatch().GetHeaders() {
+		if slices.ContainsFunc(us.Image().Headers, func(e space.Edit) bool { return e.Name == h.GetName() && !e.Open }) {
+			x.Problem("test another header", "the route is chosen by header %s, which is taken away before it is chosen again by who the user is", h.GetName())
+		}
+	}
+	for _, t := range x.Match.When {
+		dim, name := t.Dim.Of()
+		if dim.Name != string(space.QueryDim("")) {
+			continue
+		}
+		for _, u := range us.Of {
+			if !u.Provider.Forward && slices.Contains(u.Provider.From.Query, name) {
+				x.Problem("test something else, or write `forward` there", "the route is chosen by parameter %s, in which provider %q looks for tokens and takes them away before it is chosen again", name, u.Provider.ID)
+			}
+		}
+	}
 }
 
 // untested refuses terms about a parameter that has a token: it has gone no further by then.
@@ -146,6 +170,7 @@ func remote(f model.Fetched, x *envoy.Ctx) *jwtv3.RemoteJwks {
 func provider(p model.Provider, read bool, x *envoy.Ctx) *jwtv3.JwtProvider {
 	out := &jwtv3.JwtProvider{
 		Issuer: p.Issuer, Audiences: p.Audiences, Forward: p.Forward || read, FromParams: p.From.Query, FromCookies: p.From.Cookies, ClockSkewSeconds: p.Skew,
+		ClearRouteCache: x.Again,
 		// What a token says is there for denies and grants by the provider's name; of "scope" each word (RFC 8693 section 4.2).
 		PayloadInMetadata:          p.ID,
 		NormalizePayloadInMetadata: &jwtv3.JwtProvider_NormalizePayload{SpaceDelimitedClaims: []string{"scope"}},

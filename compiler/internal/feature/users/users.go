@@ -88,7 +88,7 @@ func (us Users) SignedIn(provider string) ([]space.Test, bool) {
 		return nil, false
 	}
 	u := us.Of[i]
-	return append(u.Tests(), space.Values(space.UserDim(provider), u.right()...)), true
+	return append(u.Tests(), space.Values(space.UserDim(provider), u.Provider.Right()...)), true
 }
 
 // Logins are the IDs of those by which browsers sign in.
@@ -211,14 +211,6 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return out
 }
 
-// right are the tokens that count: to a provider without audiences those for others, too. Keys and passwords have none.
-func (u User) right() []string {
-	if len(u.Provider.Audiences) > 0 || u.Provider.Credentials != nil {
-		return []string{space.SignedIn}
-	}
-	return []string{space.SignedIn, space.OtherAudience}
-}
-
 func meaning(v trait.Value) []space.Act {
 	us := v.(Users)
 	out := space.Labels(space.AtUsers, fields(us)...)
@@ -230,7 +222,7 @@ func meaning(v trait.Value) []space.Act {
 		refuse := func(status int, t space.Test) {
 			out = append(out, space.Act{At: space.AtUsers, When: append(u.Tests(), t), Answer: &space.Reply{Status: status}})
 		}
-		let := u.right()
+		let := u.Provider.Right()
 		if len(u.Provider.Audiences) > 0 {
 			refuse(forbidden, space.Values(dim, space.OtherAudience))
 		}

@@ -282,10 +282,14 @@ type Ctx struct {
 	Version model.Version
 	// Gateway is the gateway whose route this is, nil in a sidecar.
 	Gateway *model.Gateway
+	// Again says that a gateway's route is chosen again once tokens have been looked at.
+	Again bool
 	// Protocol is what is said of HTTP to the cluster's endpoints, nil for bytes (OnCluster, OnRouteClusters).
 	Protocol *upstreamv3.HttpProtocolOptions
 	// Live is where the cluster's addresses come from, nil if the cluster has them itself (OnCluster).
 	Live *release.Endpoints
+	// Match is which requests the route takes (OnRoute).
+	Match model.Match
 	// Traits are all that the route has (OnRoute).
 	Traits trait.Set
 

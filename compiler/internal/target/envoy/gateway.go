@@ -180,17 +180,20 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
 	vh, refused, shadow := virtualHost(h), visitorDenials(g, g.Denies, h, h.Denies), visitorDenials(g, g.ShadowDenies, h, h.ShadowDenies)
 	logins := e.m.LoginIDsAt(g, h)
+	again := newAgain(h)
 	for _, r := range e.m.GatewayRoutes(g, h) {
-		for _, route := range e.effectiveRoute(model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name), r, Ctx{Gateway: g}, out) {
+		path := model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name)
+		for _, route := range e.effectiveRoute(path, r, Ctx{Gateway: g, Again: again != nil}, out) {
 			if len(refused.Policies)+len(shadow.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
 				RouteFilter(route, SlotDeny, counting(refused, shadow))
 			}
 			keepSessions(route, logins)
 			e.believed(g, r, route)
 			vh.Routes = append(vh.Routes, route)
+			again.add(path, r.NotFound, route)
 		}
 	}
-	return vh
+	return e.chosenAgain(vh, again, out)
 }
 
 func virtualHost(h model.Host) *routev3.VirtualHost {

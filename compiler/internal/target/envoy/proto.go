@@ -149,8 +149,8 @@ func Packed(m proto.Message) *anypb.Any { return pack(m) }
 // pack puts a message into an Any. Marshalling a message that this package built
 // cannot fail unless a string is not UTF-8, which CUE refuses long before.
 func pack(m proto.Message) *anypb.Any {
-	a, err := anypb.New(m)
-	if err != nil {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil { // what is alike is the same bytes
 		panic(fmt.Sprintf("envoy: packing %T: %v", m, err))
 	}
 	return a

@@ -109,7 +109,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 		r.Action = action
 	}
 	x := s.x
-	x.Traits, x.apart, x.said = s.traits, each, s.traits
+	x.Match, x.Traits, x.apart, x.said = s.match, s.traits, each, s.traits
 	x.Mesh, x.path, x.out, x.locate, x.keys = e.m, s.path, out, e.at, e.profile.Keys
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, sh := range s.shares {
