@@ -128,7 +128,7 @@ func (e *emitter) believed(g *model.Gateway, r model.EffectiveRoute, route *rout
 		edits := func(s trait.Set) bool {
 			return slices.ContainsFunc(s.Image().Headers, func(e space.Edit) bool { return e.Name == h.name })
 		}
-		common, each := model.Apart(r.Traits, r.To)
+		common, each := model.Apart(r.Traits, targetsOf(e.shares(r.To)))
 		add := &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: h.name, Value: h.value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
 		switch {
 		case edits(common):

@@ -56,6 +56,15 @@ func (e *emitter) shares(to []model.Target) []share {
 	return e.spread(out)
 }
 
+// targetsOf are the destinations of shares, one for each: a destination may have several shares, or none.
+func targetsOf(shares []share) []model.Target {
+	out := make([]model.Target, len(shares))
+	for i, s := range shares {
+		out[i] = s.to
+	}
+	return out
+}
+
 // ofDestinations calls f for each feature that destinations have, with its distinct values in
 // their order.
 func (e *emitter) ofDestinations(shares []share, f func(l Lowering, vs []trait.Value)) {
@@ -99,11 +108,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 	r := &routev3.Route{Name: s.name, Match: match}
 	var each []trait.Set
 	if len(s.shares) > 0 {
-		to := make([]model.Target, len(s.shares))
-		for i, sh := range s.shares {
-			to[i] = sh.to
-		}
-		s.traits, each = model.Apart(s.traits, to)
+		s.traits, each = model.Apart(s.traits, targetsOf(s.shares))
 		action := out.forward(s.shares)
 		if s.host != "" {
 			action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: s.host}
