@@ -30,7 +30,7 @@ import (
 // files is what users take.
 const files = "../../examples/monitoring"
 
-func programs(t *testing.T) string {
+func tool(t *testing.T) string {
 	t.Helper()
 	dir, err := tools.Find(t.Context(), tools.Prometheus(), os.Stderr)
 	if err != nil {
@@ -42,7 +42,7 @@ func programs(t *testing.T) string {
 // TestPromtoolTakesTheFiles: configurations, rules, and what each rule makes of series, as promtool
 // judges them.
 func TestPromtoolTakesTheFiles(t *testing.T) {
-	promtool := filepath.Join(programs(t), "promtool")
+	promtool := filepath.Join(tool(t), "promtool")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(files)); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func (w *world) prometheus() promv1.API {
 		w.file("prometheus/targets/"+job+".yaml", string(text))
 	}
 	listen := w.address()
-	w.program("prometheus", filepath.Join(programs(w.t), "prometheus"), "--config.file=prometheus/prometheus.yaml", "--storage.tsdb.path=data", "--web.listen-address="+listen)
+	w.program("prometheus", filepath.Join(tool(w.t), "prometheus"), "--config.file=prometheus/prometheus.yaml", "--storage.tsdb.path=data", "--web.listen-address="+listen)
 	w.until("Prometheus is ready", func() error { _, err := page("http://" + listen + "/-/ready"); return err })
 	client, err := api.NewClient(api.Config{Address: "http://" + listen})
 	w.must(err)
@@ -301,7 +301,7 @@ func (w *world) found() {
 	w.must(err)
 	listen := w.address()
 	w.file("prometheus/kubernetes.yaml", strings.ReplaceAll(string(config), "{role: pod}", fmt.Sprintf("{role: pod, kubeconfig_file: %q}", w.Kubeconfig)))
-	w.program("prometheus-kubernetes", filepath.Join(programs(w.t), "prometheus"), "--config.file=prometheus/kubernetes.yaml", "--storage.tsdb.path=data-kubernetes", "--web.listen-address="+listen)
+	w.program("prometheus-kubernetes", filepath.Join(tool(w.t), "prometheus"), "--config.file=prometheus/kubernetes.yaml", "--storage.tsdb.path=data-kubernetes", "--web.listen-address="+listen)
 	want := []string{
 		fmt.Sprintf("meshc-proxy plain/a %d", proxypod.StatusPort),
 		fmt.Sprintf("meshc-server meshc-system/meshc-server-0 %d", install.ServerHTTPPort), fmt.Sprintf("meshc-webhook meshc-system/meshc-webhook %d", install.WebhookHTTPPort),

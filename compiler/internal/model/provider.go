@@ -183,11 +183,8 @@ func (t Tokens) Found(q space.Request) bool {
 			return true
 		}
 	}
-	for _, name := range t.Cookies {
-		dim, _ := space.CookieDim(name).Of()
-		if len(dim.Values(q, name)) > 0 {
-			return true
-		}
+	if slices.ContainsFunc(t.Cookies, func(name string) bool { return hasCookie(q, name) }) {
+		return true
 	}
 	for pair := range strings.SplitSeq(q.Query, "&") {
 		name, _, _ := strings.Cut(pair, "=")
@@ -196,6 +193,22 @@ func (t Tokens) Found(q space.Request) bool {
 		}
 		if slices.Contains(t.Query, name) {
 			return true
+		}
+	}
+	return false
+}
+
+// hasCookie reports whether Envoy finds a cookie, for which blanks before its name are none of it, and those behind it are: there
+// is no such cookie in "sid =x".
+func hasCookie(q space.Request, name string) bool {
+	for _, l := range q.Headers {
+		if l.Name != cookie {
+			continue
+		}
+		for pair := range strings.SplitSeq(l.Value, ";") {
+			if before, _, ok := strings.Cut(strings.TrimLeft(pair, " "), "="); ok && before == name {
+				return true
+			}
 		}
 	}
 	return false

@@ -28,3 +28,30 @@ func TestATokenIsJudgedAsEnvoyLooksAtIt(t *testing.T) {
 		}
 	}
 }
+
+// Where Envoy finds no token there is none, be it one for an application.
+func TestATokenIsFoundWhereEnvoyFindsIt(t *testing.T) {
+	in := model.Tokens{Headers: []model.TokenHeader{{Name: "x-id"}, {Name: "authorization", Prefix: "Bearer "}}, Query: []string{"t"}, Cookies: []string{"sid"}}
+	for _, c := range []struct {
+		header, value, query string
+		want                 bool
+	}{
+		{"x-id", "", "", true},
+		{"authorization", "Bearer x", "", true},
+		{"authorization", "Basic x", "", false},
+		{"cookie", "sid=x", "", true},
+		{"cookie", "a=b;   sid=", "", true},
+		{"cookie", "sid =x", "", false},
+		{"cookie", "\tsid=x", "", false},
+		{"cookie", "sid", "", false},
+		{"cookie", "SID=x; asid=y", "", false},
+		{"x-other", "sid=x", "", false},
+		{"", "", "a=b&t", true},
+		{"", "", "%74=x", true},
+		{"", "", "tt=x", false},
+	} {
+		if got := in.Found(space.Request{Headers: []space.Header{{Name: c.header, Value: c.value}}, Query: c.query}); got != c.want {
+			t.Errorf("%s: %s ?%s: %t", c.header, c.value, c.query, got)
+		}
+	}
+}
