@@ -133,6 +133,15 @@ With --envoy nothing is written that a real Envoy refuses.`,
 	return cmd
 }
 
+const explainLong = `Say what becomes of one request, who answers it, and which lines of the intent decide
+that. With a problem's code in place of the rest, say what the code means; with a word of
+the intent language, what may stand behind it, what it does, and what people get wrong.
+
+With --log, say it of each line that proxies wrote to a collector that is a file: which
+lines of the intent have the names in it, and which release they are of. --plaintext says
+in place of that who came to services without a certificate, for whom strict mTLS would
+close the door.`
+
 func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
@@ -140,14 +149,7 @@ func (a *app) explainCmd() *cobra.Command {
 	log, plaintext, table := "", false, false
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
-		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
-that. With a problem's code in place of the rest, say what the code means; with a word of
-the intent language, what may stand behind it, what it does, and what people get wrong.
-
-With --log, say it of each line that proxies wrote to a collector that is a file: which
-lines of the intent have the names in it, and which release they are of. --plaintext says
-in place of that who came to services without a certificate, for whom strict mTLS would
-close the door.`,
+		Long:    explainLong,
 		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  meshc explain --rev HEAD --log proxy.log\n  kubectl logs -n shop deploy/cart -c meshc-proxy | meshc explain --log - --plaintext",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if log != "" {

@@ -262,22 +262,29 @@ func differsArrived(want compiler.Answer, r compiler.Request, seen Seen) string 
 	for _, h := range want.Request.Headers {
 		sent[h.Name] = append(sent[h.Name], h.Value)
 	}
-	for _, f := range want.Outcome.Fields {
-		if (f.Feature == "users" || f.Feature == "authorize") && f.Name == "removes" {
-			for name := range strings.SplitSeq(f.Value, ", ") {
-				for header := range sent {
-					if sent[name] = nil; hop.Spells(header, name) {
-						sent[header] = nil
-					}
-				}
-			}
-		}
-	}
+	takeAway(sent, want.Outcome)
 	unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(sent)), func(name string) bool { return !want.IsPersonal(name) })
 	if why := differsHeaders("request-headers", want.Outcome, sent, seen.Headers, append(unknown, want.Personal...)...); why != "" {
 		return "at the destination: " + why
 	}
 	return ""
+}
+
+// takeAway takes from what was sent the headers that are removed before anybody writes them, in all their spellings.
+func takeAway(sent map[string][]string, by compiler.Outcome) {
+	for _, f := range by.Fields {
+		if f.Feature != "users" && f.Feature != "authorize" || f.Name != "removes" {
+			continue
+		}
+		for name := range strings.SplitSeq(f.Value, ", ") {
+			sent[name] = nil
+			for header := range sent {
+				if hop.Spells(header, name) {
+					sent[header] = nil
+				}
+			}
+		}
+	}
 }
 
 // differsVisitor compares what those behind a gateway are told of a visitor: one scheme, and one

@@ -48,24 +48,35 @@ func (m *Mesh) Declared() []Declared {
 		}
 	}
 	for _, x := range m.Externals {
-		hosts := x.Hosts
-		if len(hosts) == 0 {
-			hosts = NamesFor(x.ID, x.Namespace)
-		}
-		for _, p := range x.Ports {
-			for _, h := range hosts {
-				if p.Protocol.IsHTTP() {
-					out = append(out, Declared{ID: x.ID, IsExternal: true, Host: h, Number: p.Dialled()})
-				}
-				if p.Protocol.Secured() || p.Protocol == TLS {
-					out = append(out, Declared{ID: x.ID, IsExternal: true, Host: h, Number: p.Number, Asked: true})
-				}
+		out = append(out, x.declared()...)
+	}
+	return out
+}
+
+func (e *External) declared() []Declared {
+	var out []Declared
+	hosts := e.Hosts
+	if len(hosts) == 0 {
+		hosts = NamesFor(e.ID, e.Namespace)
+	}
+	of := Declared{ID: e.ID, IsExternal: true}
+	for _, p := range e.Ports {
+		for _, h := range hosts {
+			if of.Host = h; p.Protocol.IsHTTP() {
+				of.Number, of.Asked = p.Dialled(), false
+				out = append(out, of)
 			}
-			out = declaredRanges(out, Declared{ID: x.ID, IsExternal: true}, p, x.Dialled())
-			for _, text := range x.Endpoints.Static {
-				if ap, err := netip.ParseAddrPort(text); err == nil {
-					out = append(out, Declared{ID: x.ID, IsExternal: true, Range: netip.PrefixFrom(ap.Addr(), ap.Addr().BitLen()), Number: uint32(ap.Port())})
-				}
+			if p.Protocol.Secured() || p.Protocol == TLS {
+				of.Number, of.Asked = p.Number, true
+				out = append(out, of)
+			}
+		}
+		of := Declared{ID: e.ID, IsExternal: true}
+		out = declaredRanges(out, of, p, e.Dialled())
+		for _, text := range e.Endpoints.Static {
+			if ap, err := netip.ParseAddrPort(text); err == nil {
+				of.Range, of.Number = netip.PrefixFrom(ap.Addr(), ap.Addr().BitLen()), uint32(ap.Port())
+				out = append(out, of)
 			}
 		}
 	}

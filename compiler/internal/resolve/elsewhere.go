@@ -19,21 +19,22 @@ type elsewhere struct {
 // checkElsewhere refuses words about another rank of workloads where nothing of what is called ranks them. Of a call and of a
 // gateway's route it warns: what is called is somebody else's, and may do without ranks tomorrow.
 func (l *linker) checkElsewhere() {
-	found := map[diag.Pos]*elsewhere{}
-	note := func(says routeAt, owned bool, behind ...routeAt) {
-		for _, name := range says.traits.Names() {
-			v, _ := says.traits.Lookup(name)
-			e, ok := v.(trait.Elsewhere)
-			line := l.lineOf(says.path + "/" + name)
-			if !ok || e.Elsewhere() == "" || says.traits.IsDefault(name) || line == (diag.Pos{}) {
-				continue
-			}
-			if found[line] == nil {
-				found[line] = &elsewhere{word: e.Elsewhere(), owned: owned}
-			}
-			found[line].ranked = found[line].ranked || slices.ContainsFunc(behind, l.ranked)
+	for line, e := range l.elsewheres() {
+		const text = "%s is about another rank of workloads, and nothing that is called there ranks them by where they are"
+		switch fix := `let what is called say: locality: prefer: "zone", or delete it`; {
+		case e.ranked:
+		case e.owned:
+			l.add(diag.New(diag.CodeNever, line, text, e.word).WithFix("%s", fix))
+		default:
+			l.add(diag.Warn(diag.CodeNever, line, text, e.word).WithFix("%s", fix))
 		}
 	}
+}
+
+// elsewheres are such words, by their lines.
+func (l *linker) elsewheres() map[diag.Pos]*elsewhere {
+	found := map[diag.Pos]*elsewhere{}
+	note := func(says routeAt, owned bool, behind ...routeAt) { l.noteElsewhere(found, says, owned, behind) }
 	for _, s := range l.mesh.Services {
 		for _, p := range s.Ports {
 			for _, r := range l.routesOf(s.ID, p.Name) {
@@ -54,24 +55,35 @@ func (l *linker) checkElsewhere() {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				var behind []routeAt
-				for _, t := range r.To {
-					behind = append(behind, atAll(t.Service, t.Port, l.routesOf(t.Service, t.Port))...)
-				}
-				note(routeAt{Route: r, traits: r.Traits, path: model.GatewayRoutePath(g.ID, h.Name, r.Name)}, false, behind...)
+				note(routeAt{Route: r, traits: r.Traits, path: model.GatewayRoutePath(g.ID, h.Name, r.Name)}, false, l.behind(r.To)...)
 			}
 		}
 	}
-	for line, e := range found {
-		const text = "%s is about another rank of workloads, and nothing that is called there ranks them by where they are"
-		switch fix := `let what is called say: locality: prefer: "zone", or delete it`; {
-		case e.ranked:
-		case e.owned:
-			l.add(diag.New(diag.CodeNever, line, text, e.word).WithFix("%s", fix))
-		default:
-			l.add(diag.Warn(diag.CodeNever, line, text, e.word).WithFix("%s", fix))
+	return found
+}
+
+func (l *linker) noteElsewhere(found map[diag.Pos]*elsewhere, says routeAt, owned bool, behind []routeAt) {
+	for _, name := range says.traits.Names() {
+		v, _ := says.traits.Lookup(name)
+		e, ok := v.(trait.Elsewhere)
+		line := l.lineOf(says.path + "/" + name)
+		if !ok || e.Elsewhere() == "" || says.traits.IsDefault(name) || line == (diag.Pos{}) {
+			continue
 		}
+		if found[line] == nil {
+			found[line] = &elsewhere{word: e.Elsewhere(), owned: owned}
+		}
+		found[line].ranked = found[line].ranked || slices.ContainsFunc(behind, l.ranked)
 	}
+}
+
+// behind are the routes of the services to which a gateway's route sends.
+func (l *linker) behind(to []model.Target) []routeAt {
+	var out []routeAt
+	for _, t := range to {
+		out = append(out, atAll(t.Service, t.Port, l.routesOf(t.Service, t.Port))...)
+	}
+	return out
 }
 
 // at is a route of a destination with where it leads: what names no service means that one.

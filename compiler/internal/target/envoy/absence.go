@@ -34,18 +34,20 @@ func (e *emitter) yields(s share) bool {
 // the next in the order of the route.
 func (e *emitter) spread(all []share) []share {
 	others := func(s share) []share {
+		if !e.yields(s) {
+			return nil
+		}
 		return slices.DeleteFunc(slices.Clone(all), func(o share) bool {
 			return o.external || o.cluster == s.cluster || o.to.Service != s.to.Service || o.to.Port != s.to.Port
 		})
 	}
-	if !slices.ContainsFunc(all, func(s share) bool { return e.yields(s) && len(others(s)) > 0 }) {
+	if !slices.ContainsFunc(all, func(s share) bool { return len(others(s)) > 0 }) {
 		return all
 	}
 	var sum, unit uint64 = 0, 1
 	for _, s := range all {
 		sum += uint64(s.weight)
-		if e.yields(s) && len(others(s)) > 0 {
-			whole := sumOf(others(s))
+		if whole := sumOf(others(s)); whole > 0 {
 			unit *= whole / gcd(whole, unit*uint64(s.weight))
 			unit = min(unit, mostWeight) // which no product of two of them exceeds
 		}
@@ -54,7 +56,7 @@ func (e *emitter) spread(all []share) []share {
 	var out []share
 	for _, s := range all {
 		total, rest := uint64(s.weight)*unit, others(s)
-		if !e.yields(s) || len(rest) == 0 {
+		if len(rest) == 0 {
 			s.weight = uint32(total)
 			out = append(out, s)
 			continue

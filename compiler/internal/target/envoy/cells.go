@@ -205,7 +205,7 @@ func Join(ls ...Lowering) Lowering {
 		if l.finished != nil {
 			out.finished = l.finished
 		}
-		out.yields = out.yields || l.yields
+		out.yields = cmp.Or(out.yields, l.yields)
 		if l.proxyless != nil {
 			out.proxyless = l.proxyless
 		}
