@@ -150,7 +150,7 @@ func (a *app) explainCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long:    explainLong,
-		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  meshc explain --rev HEAD --log proxy.log\n  kubectl logs -n shop deploy/cart -c meshc-proxy | meshc explain --log - --plaintext",
+		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  meshc explain --rev HEAD --log proxy.log\n  meshc explain --log proxy.log --plaintext",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if log != "" {
 				return a.explainLog(cmd.Context(), &f, a.meshDir(args), log, plaintext)

@@ -41,29 +41,40 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string, 
 		return a.explainPlaintext(p, r.Digest(), in)
 	}
 	all := compiler.LoggedLines{Release: r.Digest(), Lines: []compiler.Logged{}}
+	all.Other, err = eachLogged(p, in, func(l compiler.Logged) error {
+		if a.form().structured() {
+			all.Lines = append(all.Lines, l)
+			return nil
+		}
+		return a.explainLine(l)
+	})
+	switch {
+	case err != nil:
+		return err
+	case a.form().structured():
+		return a.document(all)
+	}
+	return a.explainedLog(all.Release, all.Other)
+}
+
+// eachLogged gives each request of a log, and says how many lines have none.
+func eachLogged(p *compiler.Program, in io.Reader, do func(compiler.Logged) error) (other int, err error) {
 	err = eachLine(in, func(number int, line []byte) error {
 		lines := p.Logged(number, line)
 		if len(lines) == 0 {
-			all.Other++
-		}
-		if a.form().structured() {
-			all.Lines = append(all.Lines, lines...)
-			return nil
+			other++
 		}
 		for _, l := range lines {
-			if err := a.explainLine(l); err != nil {
+			if err := do(l); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("reading the log: %w", err)
-	case a.form().structured():
-		return a.document(all)
+	if err != nil {
+		return 0, fmt.Errorf("reading the log: %w", err)
 	}
-	return a.explainedLog(all.Release, all.Other)
+	return other, nil
 }
 
 // explainedLog says which release the lines were joined with, and how many were none.
@@ -78,39 +89,27 @@ func (a *app) explainedLog(release string, other int) error {
 // explainPlaintext says for whom strict mTLS would close the door.
 func (a *app) explainPlaintext(p *compiler.Program, release string, in io.Reader) error {
 	all := compiler.PlaintextCallers{Release: release}
-	if err := eachLine(in, func(number int, line []byte) error {
-		lines := p.Logged(number, line)
-		if len(lines) == 0 {
-			all.Other++
-		}
-		for _, l := range lines {
-			all.Add(l)
-		}
-		return nil
-	}); err != nil {
-		return fmt.Errorf("reading the log: %w", err)
+	var err error
+	if all.Other, err = eachLogged(p, in, func(l compiler.Logged) error { all.Add(l); return nil }); err != nil {
+		return err
 	}
 	if all.Done(); a.form().structured() {
 		return a.document(all)
-	}
-	when := ""
-	if all.First != "" {
-		when = " from " + all.First + " to " + all.Last
-	}
-	if len(all.Callers) == 0 {
-		if err := printer.Fprintf(a.out, "nobody came without a certificate, in %s at services%s\n", count(all.Requests, "request"), when); err != nil {
-			return err
-		}
 	}
 	for _, c := range all.Callers {
 		if err := a.plaintextCaller(c); err != nil {
 			return err
 		}
 	}
-	if len(all.Callers) > 0 {
-		if err := printer.Fprintf(a.out, "of %s at services%s\n", count(all.Requests, "request"), when); err != nil {
-			return err
-		}
+	of, when := "of", ""
+	if len(all.Callers) == 0 {
+		of = "nobody came without a certificate, in"
+	}
+	if all.First != "" {
+		when = " from " + all.First + " to " + all.Last
+	}
+	if err := printer.Fprintf(a.out, "%s %s at services%s\n", of, count(all.Requests, "request"), when); err != nil {
+		return err
 	}
 	return a.explainedLog(all.Release, all.Other)
 }

@@ -34,86 +34,72 @@ func (l *linker) checkElsewhere() {
 // elsewheres are such words, by their lines.
 func (l *linker) elsewheres() map[diag.Pos]*elsewhere {
 	found := map[diag.Pos]*elsewhere{}
-	note := func(says routeAt, owned bool, behind ...routeAt) { l.noteElsewhere(found, says, owned, behind) }
 	for _, s := range l.mesh.Services {
 		for _, p := range s.Ports {
 			for _, r := range l.routesOf(s.ID, p.Name) {
-				note(r, true, at(s.ID, p.Name, r))
+				l.noteElsewhere(found, r, true, func() bool { return l.ranked(s.ID, p.Name, r) })
 			}
 		}
 		for _, c := range s.Calls {
-			note(routeAt{traits: c.Traits, path: s.CallPath(c)}, false, atAll(c.To, c.Port, l.routesOf(c.To, c.Port))...)
+			l.noteElsewhere(found, routeAt{traits: c.Traits, path: s.CallPath(c)}, false, func() bool { return l.ranks(c.To, c.Port) })
 		}
 	}
 	for _, x := range l.mesh.Externals {
 		for _, p := range x.Ports {
 			for _, r := range l.routesOf(x.ID, p.Name) {
-				note(r, true, at(x.ID, p.Name, r))
+				l.noteElsewhere(found, r, true, func() bool { return l.ranked(x.ID, p.Name, r) })
 			}
 		}
 	}
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				note(routeAt{Route: r, traits: r.Traits, path: model.GatewayRoutePath(g.ID, h.Name, r.Name)}, false, l.behind(r.To)...)
+				l.noteElsewhere(found, routeAt{r, r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), nil}, false, func() bool {
+					return slices.ContainsFunc(r.To, func(t model.Target) bool { return l.ranks(t.Service, t.Port) })
+				})
 			}
 		}
 	}
 	return found
 }
 
-func (l *linker) noteElsewhere(found map[diag.Pos]*elsewhere, says routeAt, owned bool, behind []routeAt) {
+// noteElsewhere notes such words of a route. It asks whether what is behind ranks its workloads only where there is one: most
+// routes have none.
+func (l *linker) noteElsewhere(found map[diag.Pos]*elsewhere, says routeAt, owned bool, ranked func() bool) {
 	for _, name := range says.traits.Names() {
 		v, _ := says.traits.Lookup(name)
 		e, ok := v.(trait.Elsewhere)
+		if !ok || e.Elsewhere() == "" || says.traits.IsDefault(name) {
+			continue
+		}
 		line := l.lineOf(says.path + "/" + name)
-		if !ok || e.Elsewhere() == "" || says.traits.IsDefault(name) || line == (diag.Pos{}) {
+		if line == (diag.Pos{}) {
 			continue
 		}
 		if found[line] == nil {
 			found[line] = &elsewhere{word: e.Elsewhere(), owned: owned}
 		}
-		found[line].ranked = found[line].ranked || slices.ContainsFunc(behind, l.ranked)
+		found[line].ranked = found[line].ranked || ranked()
 	}
 }
 
-// behind are the routes of the services to which a gateway's route sends.
-func (l *linker) behind(to []model.Target) []routeAt {
-	var out []routeAt
-	for _, t := range to {
-		out = append(out, atAll(t.Service, t.Port, l.routesOf(t.Service, t.Port))...)
-	}
-	return out
+// ranks reports whether some route of a destination leads to workloads that have ranks.
+func (l *linker) ranks(id, port string) bool {
+	return slices.ContainsFunc(l.routesOf(id, port), func(r routeAt) bool { return l.ranked(id, port, r) })
 }
 
-// at is a route of a destination with where it leads: what names no service means that one.
-func at(id, port string, r routeAt) routeAt {
-	r.To = slices.Clone(r.To)
-	for i, t := range r.To {
-		r.To[i].Service, r.To[i].Port = cmp.Or(t.Service, id), cmp.Or(t.Port, port)
-	}
-	return r
-}
-
-func atAll(id, port string, rs []routeAt) []routeAt {
-	var out []routeAt
-	for _, r := range rs {
-		out = append(out, at(id, port, r))
-	}
-	return out
-}
-
-// ranked reports whether workloads have ranks at one of the destinations to which a route leads.
-func (l *linker) ranked(r routeAt) bool {
+// ranked reports whether workloads have ranks at one of those to which a route of that destination leads.
+func (l *linker) ranked(id, port string, r routeAt) bool {
 	return slices.ContainsFunc(r.To, func(t model.Target) bool {
-		if s := l.mesh.Service(t.Service); s != nil {
-			return s.TraitsTo(t.Port, t.Version).Ranks()
+		to, port := cmp.Or(t.Service, id), cmp.Or(t.Port, port)
+		if s := l.mesh.Service(to); s != nil {
+			return s.TraitsTo(port, t.Version).Ranks()
 		}
-		x := l.mesh.External(t.Service)
+		x := l.mesh.External(to)
 		if x == nil {
 			return false
 		}
-		p, _ := x.Port(t.Port)
+		p, _ := x.Port(port)
 		return x.TraitsAt(p).Ranks()
 	})
 }
