@@ -397,29 +397,18 @@ func (s Set) Logins() []string {
 }
 
 // Answers reports whether a value of the set answers.
-func (s Set) Answers() bool {
-	for _, v := range s.m {
-		if _, ok := v.(Answering); ok {
-			return true
-		}
-	}
-	return false
-}
+func (s Set) Answers() bool { return has[Answering](s) }
 
 // Ranks reports whether one of the values ranks workloads.
-func (s Set) Ranks() bool {
-	for _, v := range s.m {
-		if _, ok := v.(Ranked); ok {
-			return true
-		}
-	}
-	return false
-}
+func (s Set) Ranks() bool { return has[Ranked](s) }
 
 // Yields reports whether a version with them leaves its share to others while it has no workloads.
-func (s Set) Yields() bool {
+func (s Set) Yields() bool { return has[Yielded](s) }
+
+// has reports whether one of the values is a T.
+func has[T Value](s Set) bool {
 	for _, v := range s.m {
-		if _, ok := v.(Yielded); ok {
+		if _, ok := v.(T); ok {
 			return true
 		}
 	}

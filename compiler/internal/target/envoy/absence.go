@@ -19,50 +19,52 @@ const (
 	mostWeight = 1 << 31
 )
 
-// OnAbsence lowers a version's trait, whatever its value, on the routes that send to it and to other versions: they get its
-// share, by their weights, while it has no workloads.
+// OnAbsence lowers a version's trait (trait.Yielded), whatever its value, on the routes that send to it and to other versions:
+// they get its share, by their weights, while it has no workloads.
 func OnAbsence() Lowering { return Lowering{yields: true} }
 
-// yields reports whether a destination's share goes to others while nothing is there.
-func (e *emitter) yields(s share) bool {
-	return slices.ContainsFunc(s.traits.Names(), func(name string) bool { return e.cells[name].Lowering.yields })
+// others are the shares of a version's service and port that are not its own.
+func (s share) others(all []share) []share {
+	return slices.DeleteFunc(slices.Clone(all), func(o share) bool {
+		return o.external || o.cluster == s.cluster || o.to.Service != s.to.Service || o.to.Port != s.to.Port
+	})
 }
 
 // spread parts the share of each version that yields it: one for each of the route's other versions, by their weights, to a
 // cluster that is the version's own and behind it the other's. So as soon as the first is empty, Envoy gives
 // each of the others its part, in whichever proportion they stand. Where several are empty, the part of one is taken by
 // the next in the order of the route.
-func (e *emitter) spread(all []share) []share {
-	others := func(s share) []share {
-		if !e.yields(s) {
-			return nil
-		}
-		return slices.DeleteFunc(slices.Clone(all), func(o share) bool {
-			return o.external || o.cluster == s.cluster || o.to.Service != s.to.Service || o.to.Port != s.to.Port
-		})
-	}
-	if !slices.ContainsFunc(all, func(s share) bool { return len(others(s)) > 0 }) {
+func spread(all []share) []share {
+	if !slices.ContainsFunc(all, func(s share) bool { return s.traits.Yields() }) {
 		return all
 	}
 	var sum, unit uint64 = 0, 1
-	for _, s := range all {
+	others := make([][]share, len(all)) // of those that yield
+	for i, s := range all {
 		sum += uint64(s.weight)
-		if whole := sumOf(others(s)); whole > 0 {
+		if !s.traits.Yields() {
+			continue
+		}
+		others[i] = s.others(all)
+		if whole := sumOf(others[i]); whole > 0 {
 			unit *= whole / gcd(whole, unit*uint64(s.weight))
 			unit = min(unit, mostWeight) // which no product of two of them exceeds
 		}
 	}
+	if !slices.ContainsFunc(others, func(o []share) bool { return len(o) > 0 }) {
+		return all
+	}
 	unit = max(min(unit, mostWeight/sum), 1)
 	var out []share
-	for _, s := range all {
-		total, rest := uint64(s.weight)*unit, others(s)
+	for i, s := range all {
+		total, rest := uint64(s.weight)*unit, others[i]
 		if len(rest) == 0 {
 			s.weight = uint32(total)
 			out = append(out, s)
 			continue
 		}
 		left, whole := total, sumOf(rest)
-		for i, o := range rest {
+		for j, o := range rest {
 			part := s
 			part.behind = []string{o.to.Version}
 			for _, next := range rest {
@@ -71,7 +73,7 @@ func (e *emitter) spread(all []share) []share {
 				}
 			}
 			given := total * uint64(o.weight) / whole
-			if i == len(rest)-1 {
+			if j == len(rest)-1 {
 				given = left
 			}
 			left -= given

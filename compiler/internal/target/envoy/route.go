@@ -53,7 +53,7 @@ func (e *emitter) shares(to []model.Target) []share {
 		}
 		out = append(out, s)
 	}
-	return e.spread(out)
+	return spread(out)
 }
 
 // targetsOf are the destinations of shares, one for each: a destination may have several shares, or none.
